@@ -1,0 +1,10 @@
+"""Adversarial robustness for PyTorch: how robust is a model, really, and how is it made more so?"""
+
+from advlib.attacks import fgsm as fgsm
+from advlib.attacks import pgd as pgd
+from advlib.threats import L0 as L0
+from advlib.threats import L1 as L1
+from advlib.threats import L2 as L2
+from advlib.threats import Linf as Linf
+
+__version__ = "0.1.0"

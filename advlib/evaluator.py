@@ -1,0 +1,310 @@
+"""What stands between an attack and a model: the guard, the checks, and the count of what was asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from advlib.gradients import Ask, Estimate, GradientSource, autograd
+from advlib.losses import Loss, resolve
+from advlib.noise import Key, Noise
+from advlib.threats import Threat
+
+Model = Callable[[Tensor], Any]
+Objectives = Callable[[Any, "Task"], tuple[Tensor, ...]]
+
+
+class GradientMaskingWarning(UserWarning):
+    """The model gives an attack less than a gradient to follow, so its number is not to be trusted."""
+
+
+class Task(NamedTuple):
+    """What the rows of an attack are after; every tensor has one row per example."""
+
+    x: Tensor  # (N, ...) clean inputs
+    y: Tensor  # (N,) true classes, or the wanted ones if the attack is targeted
+    target: Tensor | None  # (N,) classes that the loss aims at
+    threat: Threat  # bound to x
+    row: Tensor  # (N,) index of each row in the call
+
+    def take(self, index: Tensor) -> Task:
+        """The same task for some of its rows."""
+        target = None if self.target is None else self.target[index]
+        threat = self.threat.rows(index)
+        return Task(self.x[index], self.y[index], target, threat, self.row[index])
+
+
+class Feedback(NamedTuple):
+    """What the model said about the points it was asked."""
+
+    values: tuple[Tensor, ...]  # (N,) one per objective
+    gradients: tuple[Tensor, ...]  # (N, ...) one per objective, finite; none if only values were asked for
+    logits: Tensor  # (N, C)
+    success: Tensor  # (N,) bool, whether the goal is reached
+
+    @property
+    def loss(self) -> Tensor:
+        """The first objective, ``(N,)``."""
+        return self.values[0]
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of the first objective, ``(N, ...)``."""
+        return self.gradients[0]
+
+
+@contextmanager
+def guard(model: Model) -> Iterator[None]:
+    """Puts a model into evaluation for the time of an attack, and back exactly as it was, come what may.
+
+    Inside, gradients are off but can be turned on, also under ``torch.inference_mode``. Training flags are kept
+    module by module. A compiled model's parameters are frozen meanwhile, since its one backward graph would
+    compute all their gradients.
+    """
+    modules = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    frozen = [p for p in model.parameters() if p.requires_grad] if _is_compiled(model) else []
+    try:
+        for module in modules:
+            module.training = False
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        for module in modules:
+            module.training = True
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        # Weights that autocast cast without a graph must not be reused by the caller's training step.
+        torch.clear_autocast_cache()
+
+
+def _is_compiled(model: Model) -> bool:
+    return isinstance(model, nn.Module) and any(
+        hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()
+    )
+
+
+def _unwrapped(model: Model) -> Model:
+    """The module inside DistributedDataParallel, whose reducer must not see an attack's passes."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+class Evaluator(AbstractContextManager["Evaluator"]):
+    """The guard and the counter without the loop, for algorithms that own theirs.
+
+    Entering it checks the inputs and guards the model; leaving it puts the model back and warns once of rows
+    that never had a gradient.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
+        x: Clean inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``.
+        y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
+        threat: Where the adversary may look.
+        loss: What the adversary looks for: a name from :data:`advlib.losses.LOSSES`, or a callable.
+        gradient: What the adversary can see, a source from :mod:`advlib.gradients`.
+        targeted: Whether the goal is to reach class ``y`` in place of leaving it.
+        target: ``(N,)`` classes that the loss aims at in an untargeted attack.
+        logits_of: How logits are read from what the model returns, where that is more than logits.
+        generator: Source of the call's key; None means torch's global generator.
+
+    Raises:
+        TypeError: If ``x``, ``y`` or what the model returns are of the wrong type.
+        ValueError: If shapes or values are wrong; the message names the invariant, what came, and the mend.
+
+    Example:
+        >>> with Evaluator(model, x, y, Linf(0.1)) as evaluator:
+        ...     values, gradients = evaluator.value_and_grad(x)
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        loss: str | Loss = "cross_entropy",
+        gradient: GradientSource = autograd,
+        targeted: bool = False,
+        target: Tensor | None = None,
+        logits_of: Callable[[Any], Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if not callable(model):
+            raise TypeError(f"model must be a callable from inputs to logits, got {type(model).__name__}")
+        if not isinstance(threat, Threat):
+            raise TypeError(
+                f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}: wrap the radius"
+            )
+        if targeted and target is not None:
+            raise ValueError("targeted=True takes the wanted classes as y: leave target out")
+        self.model = _unwrapped(model)
+        self.loss = resolve(loss, logits_of)
+        self.gradient = gradient
+        self.targeted = targeted
+        self.logits_of = logits_of or (lambda output: output)
+        self.key = Key(generator)
+        self._guard = guard(model)
+        with torch.inference_mode(False), torch.no_grad():
+            _check_inputs(x)
+            # An inference tensor cannot take part in autograd; a copy made here can.
+            self.x = x.clone() if x.is_inference() else x.detach()
+            self.y = _labels("y", y, self.x)
+            aim = self.y if targeted else None
+            self.target = aim if target is None else _labels("target", target, self.x)
+            self.threat = threat.aligned(self.x)
+            threat.check(self.x)
+            count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            self.forwards, self.backwards = count, count.clone()
+            self._has_gradient = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self._checked = False
+
+    def __enter__(self) -> Self:
+        self._guard.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._guard.__exit__(*exception)
+        if exception[0] is None:
+            self._warn_of_missing_gradients()
+
+    def task(self, row: Tensor) -> Task:
+        """The task of the rows ``row``, an ``(n,)`` index; no copy where it covers all of them in order."""
+        whole = len(row) == len(self.x)
+        x, y, target = (
+            part if part is None or whole else part[row] for part in (self.x, self.y, self.target)
+        )
+        assert x is not None and y is not None
+        threat = self.threat if whole else self.threat.rows(row)
+        return Task(x, y, target, threat.at(x), row)
+
+    def value_and_grad(self, points: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The loss at ``points``, ``(n,)``, and its gradient, ``(n, ...)``, counted against the rows asked.
+
+        Args:
+            points: ``(n, ...)`` points to ask the model about.
+            rows: ``(n,)`` indices of the rows that they belong to; None means all rows in order.
+        """
+        task = self.task(torch.arange(len(self.x), device=self.x.device) if rows is None else rows)
+        feedback = self.feedback(points, task, self.default_objectives, 1, Noise(self.key, task.row))
+        return feedback.loss, feedback.gradient
+
+    def default_objectives(self, output: Any, task: Task) -> tuple[Tensor, ...]:
+        """The one loss of the call."""
+        return (self.loss(output, task.y, task.target),)
+
+    def feedback(
+        self, points: Tensor, task: Task, objectives: Objectives, order: int, noise: Noise
+    ) -> Feedback:
+        """Asks the model once about each row's point, and counts it.
+
+        Args:
+            points: ``(n, ...)`` points.
+            task: The rows that they belong to.
+            objectives: What is evaluated and, for ``order`` 1, differentiated.
+            order: 1 for values and gradients, 0 for values alone.
+            noise: What a random gradient source draws from.
+        """
+
+        def ask(at: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
+            output = self.model(at)
+            if isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16):
+                output = output.float()
+            if not self._checked:
+                self._check_logits(self.logits_of(output), task)
+            return output, objectives(output, task)
+
+        estimate = self.gradient(ask, points, noise) if order else _values_only(ask, points)
+        self.forwards[task.row] += estimate.forwards
+        self.backwards[task.row] += estimate.backwards
+        gradients = tuple(torch.nan_to_num(gradient, nan=0.0) for gradient in estimate.gradients)
+        for gradient in gradients:
+            self._has_gradient[task.row] |= gradient.flatten(1).abs().amax(1) > 0
+        logits = self.logits_of(estimate.output).detach()
+        prediction = logits.argmax(1)
+        reached = prediction == task.y if self.targeted else prediction != task.y
+        success = reached & ~logits.isnan().any(1)
+        return Feedback(estimate.values, gradients, logits, success)
+
+    def _check_logits(self, logits: Tensor, task: Task) -> None:
+        self._checked = True
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"the model must return logits (N, C), got {type(logits).__name__}: wrap it in "
+                "advlib.models.Logits, or say how logits are read with logits_of="
+            )
+        if logits.ndim != 2 or len(logits) != len(task.y) or logits.shape[1] < 2:
+            raise ValueError(
+                f"the model must return logits of shape (N, C) with C >= 2 classes, here ({len(task.y)}, C), "
+                f"got {tuple(logits.shape)}: return one row of class scores per input"
+            )
+        for name, labels in (("y", self.y), ("target", self.target)):
+            if labels is not None and not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
+                raise ValueError(
+                    f"{name} must hold classes from 0 to {logits.shape[1] - 1}, got values from "
+                    f"{int(labels.min())} to {int(labels.max())}: number the classes from 0"
+                )
+        values = logits.detach()
+        if bool((values >= 0).all() and (values.sum(1) - 1).abs().amax() < 1e-4):
+            warnings.warn(
+                "the model returns probabilities, not logits: gradients vanish where it is confident, and it "
+                "looks more robust than it is. Drop its last softmax, or attack the logarithm of what it returns",
+                GradientMaskingWarning,
+                stacklevel=2,
+            )
+
+    def _warn_of_missing_gradients(self) -> None:
+        missing = int(((self.backwards > 0) & ~self._has_gradient).sum())
+        if missing:
+            warnings.warn(
+                f"{missing} of {len(self.x)} rows never had a nonzero, finite gradient: the attack could not "
+                "move them, which says nothing about robustness. Try loss='margin', float64 inputs, "
+                "advlib.models.BPDA around a non-differentiable layer, or "
+                "gradient=advlib.gradients.finite_differences()",
+                GradientMaskingWarning,
+                stacklevel=2,
+            )
+
+
+def _values_only(ask: Ask, points: Tensor) -> Estimate:
+    output, values = ask(points)
+    return Estimate(output, values, (), 1, 0)
+
+
+def _check_inputs(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor (N, ...), got {type(x).__name__}: torch.as_tensor(x)")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"x must be float32 or float64, got {x.dtype}: keep inputs in float32, scaled into the bounds, and "
+            "run the model under torch.autocast if it is to compute in half precision"
+        )
+    if x.ndim < 2:
+        raise ValueError(f"x must have a row per example, (N, ...), got shape {tuple(x.shape)}: x.unsqueeze(0)")
+    if not bool(x.isfinite().all()):
+        raise ValueError("x must be finite, got NaN or infinite values: look at how the inputs are made")
+
+
+def _labels(name: str, labels: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name} must be a tensor of labels (N,), got {type(labels).__name__}: torch.tensor({name})")
+    if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
+        raise TypeError(
+            f"{name} must hold integer class labels, got {labels.dtype}: {name}.argmax(1) if they are one-hot, "
+            f"{name}.long() if they are numbers"
+        )
+    if labels.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name} must have shape ({len(x)},), one label per row of x, got {tuple(labels.shape)}: "
+            f"{name}.argmax(1) if they are one-hot"
+        )
+    if labels.device != x.device:
+        raise ValueError(f"{name} must be on the device of x, {x.device}, got {labels.device}: {name}.to(x.device)")
+    return labels.to(torch.int64, copy=True)

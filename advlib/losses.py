@@ -1,0 +1,119 @@
+"""Losses: what the adversary looks for. One number per example; larger means closer to success.
+
+Every loss is called as ``loss(output, y, target=None)`` with ``output`` what the model returned, ``y`` the ``(N,)``
+true classes and ``target`` the ``(N,)`` classes to aim at, and returns ``(N,)`` values that are never reduced. With
+``target`` a loss grows as the model leans towards that class. Where ``y`` equals ``target`` the true class is
+unknown, and the class to beat is the best other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Loss(Protocol):
+    """A callable ``loss(output, y, target=None) -> (N,)``, larger as the attack comes nearer to success."""
+
+    def __call__(self, output: Any, y: Tensor, target: Tensor | None = None, /) -> Tensor: ...
+
+
+def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """The cross-entropy of the true class, or minus that of the target (Goodfellow et al., 1412.6572).
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 2), torch.tensor([0]))
+        tensor([0.6931])
+    """
+    if target is None:
+        return functional.cross_entropy(logits, y, reduction="none")
+    return -functional.cross_entropy(logits, target, reduction="none")
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(1, index.unsqueeze(1)).squeeze(1)
+
+
+def _best_other(values: Tensor, index: Tensor) -> Tensor:
+    return values.scatter(1, index.unsqueeze(1), -torch.inf).amax(1)
+
+
+def _lead(values: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """How far the class wanted is ahead of the class to beat."""
+    if target is None:
+        return _best_other(values, y) - _pick(values, y)
+    rival = torch.where(y == target, _best_other(values, target), _pick(values, y))
+    return _pick(values, target) - rival
+
+
+def margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """The best other logit minus the true one (Carlini & Wagner, 1608.04644): positive once the model errs.
+
+    Example:
+        >>> margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+        tensor([-1.])
+    """
+    return _lead(logits, y, target)
+
+
+def probability_margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """The margin between softmax probabilities, in [-1, 1] (Ma et al., PMA, 2411.15210).
+
+    Example:
+        >>> probability_margin(torch.zeros(1, 2), torch.tensor([1]))
+        tensor([0.])
+    """
+    return _lead(logits.softmax(1), y, target)
+
+
+def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """The difference of logits ratio (Croce & Hein, 2003.01690): a margin free of the logits' scale.
+
+    Untargeted, the margin over the gap between the largest and the third largest logit (equation 6); with a
+    target, over the gap between the largest and the mean of the third and fourth (equation 7).
+
+    Raises:
+        ValueError: With fewer than three classes, or four with a target.
+
+    Example:
+        >>> dlr(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
+        tensor([-0.5000])
+    """
+    needed = 3 if target is None else 4
+    if logits.shape[1] < needed:
+        raise ValueError(
+            f"dlr compares {needed} classes or more{' with a target' if target is not None else ''}, the model "
+            f"has {logits.shape[1]}: use loss='margin'"
+        )
+    top = logits.topk(needed, dim=1).values
+    floor = top[:, 2] if target is None else (top[:, 2] + top[:, 3]) / 2
+    return _lead(logits, y, target) / (top[:, 0] - floor + 1e-12)  # 1e-12: the authors' code
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "probability_margin": probability_margin,
+    "dlr": dlr,
+}
+
+
+def resolve(loss: str | Loss, logits_of: Callable[[Any], Tensor] | None = None) -> Loss:
+    """The loss of that name, or the callable itself; advlib's own losses read the logits with ``logits_of``.
+
+    Raises:
+        ValueError: If no loss has that name.
+    """
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            names = ", ".join(LOSSES)
+            raise ValueError(f"loss must be one of {names}, or a callable, got {loss!r}")
+        loss = LOSSES[loss]
+    if logits_of is None or loss not in LOSSES.values():
+        return loss
+    on_logits = loss
+    return lambda output, y, target=None: on_logits(logits_of(output), y, target)

@@ -1,0 +1,237 @@
+"""What every norm ball has in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from advlib.noise import Noise
+
+Self = TypeVar("Self", bound="Threat")
+Bounds = tuple["float | Tensor", "float | Tensor"]
+
+
+def column(value: Tensor, like: Tensor) -> Tensor:
+    """Shapes one number per row, or one for all, so that it broadcasts against ``like``, ``(N, ...)``."""
+    return value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Threat(ABC):
+    """The points that the adversary may choose: a ball around ``x``, within bounds, where the mask allows.
+
+    Args:
+        eps: Radius of the ball: a number, or a tensor ``(N,)`` with one radius per row. ``inf`` is allowed.
+        bounds: Lowest and highest value of a feature: numbers, tensors that broadcast against the features
+            (or, with a leading row dimension, against the batch), or None.
+        mask: Boolean tensor, True where a feature may change; shaped as the tensors in ``bounds``.
+        bound: True on the result of :meth:`at` only.
+
+    Raises:
+        ValueError: If ``eps`` is negative or NaN, or the bounds are not in order.
+        TypeError: If ``eps``, ``bounds`` or ``mask`` are of another type.
+    """
+
+    eps: float | Tensor
+    bounds: Bounds | None = (0.0, 1.0)
+    mask: Tensor | None = None
+    bound: bool = dataclasses.field(default=False, repr=False, kw_only=True)
+
+    p: ClassVar[float]  # the norm's order
+
+    def __post_init__(self) -> None:
+        if self.bound:  # made by `at` from a threat that was checked
+            return
+        name = type(self).__name__
+        if isinstance(self.eps, bool) or not isinstance(self.eps, int | float | Tensor):
+            raise TypeError(f"eps must be a number or a tensor of shape (N,), got {self.eps!r}: {name}(0.1)")
+        eps = torch.as_tensor(self.eps)
+        if eps.ndim > 1 or eps.isnan().any() or (eps < 0).any():
+            raise ValueError(
+                f"eps must be a number >= 0 or one per row, got {self.eps}: give the radius of the ball, in "
+                "the units of x (8/255 for 8 grey levels on inputs in [0, 1])"
+            )
+        if self.bounds is not None:
+            if not isinstance(self.bounds, tuple | list) or len(self.bounds) != 2:
+                raise TypeError(f"bounds must be a pair (low, high) or None, got {self.bounds!r}")
+            low, high = (torch.as_tensor(bound) for bound in self.bounds)
+            if not (low.to(high.device) <= high).all():
+                raise ValueError(f"bounds must be in order, low <= high, got {self.bounds}: swap them")
+        if self.mask is not None and (not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool):
+            raise TypeError("mask must be a boolean tensor, True where a feature may change: mask.bool()")
+
+    # -- binding to a batch ------------------------------------------------------------------------------
+
+    def aligned(self: Self, x: Tensor) -> Self:
+        """The same threat with a leading row dimension on every tensor (1 where all rows share it).
+
+        Raises:
+            ValueError: If a tensor does not fit ``x``.
+        """
+
+        def fit(name: str, value: Tensor) -> Tensor:
+            value = value.to(x.device) if value.dtype == torch.bool else value.to(x)
+            value = value.reshape(*[1] * (x.ndim - value.ndim), *value.shape)
+            try:
+                shape = torch.broadcast_shapes(value.shape, x.shape)
+            except RuntimeError:
+                shape = torch.Size()
+            if shape != x.shape:
+                raise ValueError(
+                    f"{name} must broadcast against x of shape {tuple(x.shape)}, got shape "
+                    f"{tuple(value.shape)}: give one value per feature, or per row and feature"
+                )
+            return value
+
+        eps, bounds, mask = self.eps, self.bounds, self.mask
+        if isinstance(eps, Tensor):
+            eps = eps.to(x).reshape(-1)
+            if len(eps) not in (1, len(x)):
+                raise ValueError(f"eps must hold one radius per row of x, got {len(eps)} for {len(x)} rows")
+        if bounds is not None and any(isinstance(value, Tensor) for value in bounds):
+            low, high = (fit("bounds", torch.as_tensor(value)) for value in bounds)
+            bounds = (low, high)
+        if mask is not None:
+            mask = fit("mask", mask)
+        return dataclasses.replace(self, eps=eps, bounds=bounds, mask=mask)
+
+    def at(self: Self, x: Tensor) -> Self:
+        """The same threat bound to the batch ``x``: what does not depend on ``x_adv`` is computed once."""
+        threat = self.aligned(x)
+        return dataclasses.replace(threat, bounds=threat.box(x), mask=None, bound=True)
+
+    def rows(self: Self, index: Tensor) -> Self:
+        """The same threat for the rows ``index``; call it on the result of :meth:`at` or :meth:`aligned`."""
+
+        def take(value: float | Tensor) -> float | Tensor:
+            return value[index] if isinstance(value, Tensor) and value.ndim and len(value) > 1 else value
+
+        mask = None if self.mask is None else self.mask[index] if len(self.mask) > 1 else self.mask
+        bounds = None if self.bounds is None else (take(self.bounds[0]), take(self.bounds[1]))
+        return dataclasses.replace(self, eps=take(self.eps), bounds=bounds, mask=mask)
+
+    def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest allowed value of each feature, as far as features can be told one by one."""
+        threat = self if self.bound else self.aligned(x)
+        low, high = threat.bounds if threat.bounds is not None else (-math.inf, math.inf)
+        low, high = torch.as_tensor(low).to(x), torch.as_tensor(high).to(x)
+        if threat.mask is not None:
+            low, high = torch.where(threat.mask, low, x), torch.where(threat.mask, high, x)
+        return low, high
+
+    # -- the geometry ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The point of ball ∩ bounds ∩ mask nearest to ``x_adv`` in the Euclidean distance, row by row.
+
+        Args:
+            x_adv: ``(N, ...)`` points.
+            x: ``(N, ...)`` centres, within the bounds.
+        """
+
+    @abstractmethod
+    def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
+        """The unit step along ``grad`` in this norm, row by row; zero where ``grad`` is zero.
+
+        Args:
+            grad: ``(N, ...)`` finite gradients.
+            x_adv: ``(N, ...)`` where the step starts. Sparse steps then skip features with no room to move.
+        """
+
+    @abstractmethod
+    def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
+        """The point of ball ∩ bounds ∩ mask where the linear function ``<grad, x_adv>`` is largest.
+
+        Features with a zero gradient stay where they are.
+
+        Args:
+            grad: ``(N, ...)`` finite gradients.
+            x: ``(N, ...)`` centres, within the bounds.
+
+        Raises:
+            ValueError: If the maximum is infinite: ``eps=inf`` without bounds.
+        """
+
+    @abstractmethod
+    def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
+        """Points uniform in the ball around ``x`` over the ``free`` features, ``(N, ...)`` bool; bounds aside."""
+
+    @abstractmethod
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """``(N,)`` distances in this threat's norm, accumulated in float64."""
+
+    def sample(self, x: Tensor, noise: Noise) -> Tensor:
+        """Points uniform in the ball, brought within the bounds feature by feature.
+
+        Raises:
+            ValueError: If ``eps`` is infinite.
+        """
+        if bool(torch.isinf(torch.as_tensor(self.eps)).any()):
+            raise ValueError(
+                f"a uniform point of {type(self).__name__} needs a finite eps, got {self.eps}: give eps a "
+                "number, or start from x (random_start=False)"
+            )
+        low, high = self.box(x)
+        return torch.clamp(self._sample_ball(x, (low < high).expand_as(x), noise), low, high)
+
+    def radius(self, x: Tensor) -> Tensor:
+        """``eps`` as a tensor that broadcasts against ``x``."""
+        return column(torch.as_tensor(self.eps).to(x), x)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """The length that step sizes are measured in, ``eps`` in most norms; broadcasts against ``x``."""
+        return self.radius(x)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Tells which rows lie inside ball ∩ bounds ∩ mask: ``(N,)`` bool.
+
+        Bounds and mask are held exactly. The distance may exceed ``eps`` by the rounding of
+        ``x + perturbation`` alone, half a unit in the last place of each feature, and by a few units in the last
+        place of ``eps``: ``u * (4 eps + max(|x_adv|) * D ** (1 / p))`` with ``u`` the dtype's machine epsilon and
+        ``D`` the number of features. For Linf and float32 inputs in [0, 1] that is 1.2e-7.
+        """
+        low, high = self.box(x)
+        inside = ((x_adv >= low) & (x_adv <= high)).flatten(1).all(1)
+        return inside & (self.distance(x_adv, x) <= self._radius_with_rounding(x_adv))
+
+    def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
+        unit = torch.finfo(x_adv.dtype).eps
+        features = math.prod(x_adv.shape[1:])
+        largest = x_adv.flatten(1).abs().amax(1)
+        eps = torch.as_tensor(self.eps).to(x_adv)
+        return eps * (1 + 4 * unit) + unit * largest * features ** (1 / self.p)
+
+    def check(self, x: Tensor) -> None:
+        """Checks that the clean inputs lie within the bounds.
+
+        Raises:
+            ValueError: If they do not, with what to do about it.
+        """
+        if self.bounds is None:
+            return
+        low, high = (torch.as_tensor(bound).to(x) for bound in self.aligned(x).bounds or ())
+        if not bool(((x >= low) & (x <= high)).all()):
+            raise ValueError(
+                f"x has values in [{x.min():.6g}, {x.max():.6g}], outside the bounds "
+                f"({low.min():.6g}, {high.max():.6g}): put normalisation inside the model with "
+                f"advlib.models.Normalize, give the threat model the right bounds, or clamp x if it is rounding"
+            )
+
+
+def room(grad: Tensor, x: Tensor, box: tuple[Tensor, Tensor]) -> Tensor:
+    """How far each feature may move from ``x`` along the sign of ``grad`` before it meets the box."""
+    low, high = box
+    return torch.where(grad > 0, high - x, x - low)
+
+
+def normalized(grad: Tensor) -> Tensor:
+    """Each row divided by its largest entry, so that no square under- or overflows; zero rows stay zero."""
+    largest = grad.flatten(1).abs().amax(1)
+    return grad / column(torch.where(largest > 0, largest, 1), grad)

@@ -1,0 +1,104 @@
+"""The L0 ball: at most eps features, or pixels, may change, by any amount within the bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from advlib.noise import Noise
+from advlib.threats.base import Threat, normalized, room
+from advlib.threats.l1 import largest, movable
+
+
+@dataclass(frozen=True)
+class L0(Threat):
+    """Perturbations that change at most ``eps`` features.
+
+    Args:
+        sparsity: Share of the features that one steepest step moves, at least one feature.
+        per_pixel: Count pixels, ``(N, C, ...)`` inputs' positions across all channels, in place of features.
+
+    Example:
+        >>> x, x_adv = torch.zeros(1, 3), torch.tensor([[0.25, 0.75, 0.5]])
+        >>> L0(1).project(x_adv, x)
+        tensor([[0.0000, 0.7500, 0.0000]])
+    """
+
+    sparsity: float = 1.0
+    per_pixel: bool = False
+
+    p: ClassVar[float] = 0.0
+
+    def _counted(self, values: Tensor) -> Tensor:
+        """Non-negative values per feature to values per counted unit, ``(N, units)``."""
+        if not self.per_pixel:
+            return values.flatten(1)
+        if values.ndim < 3:
+            raise ValueError(
+                f"per_pixel=True needs inputs of shape (N, C, ...), got {tuple(values.shape)}: count features"
+            )
+        return values.sum(1).flatten(1)
+
+    def _keep(self, gain: Tensor, like: Tensor) -> Tensor:
+        """True on the features of the ``eps`` units with the largest ``gain``, ``(N, units)``; like ``like``."""
+        units = gain.shape[1]
+        if isinstance(self.eps, Tensor):
+            count, kept = units, self.radius(like).flatten(1)
+        else:
+            count, kept = int(min(self.eps, units)), torch.full_like(gain[:, :1], self.eps)
+        index = gain.topk(count, dim=1).indices
+        chosen = torch.arange(1, count + 1, device=gain.device) <= kept
+        keep = torch.zeros_like(gain, dtype=torch.bool).scatter_(1, index, chosen.expand_as(index))
+        return (keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape))
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        boxed = torch.clamp(x_adv, *self.box(x))
+        # what keeping a feature saves in squared distance: zero where nothing changed
+        wanted, possible = x_adv - x, boxed - x
+        gain = possible * (2 * wanted - possible)
+        return torch.where(self._keep(self._counted(gain), x), boxed, x)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
+        return largest(normalized(movable(grad, x_adv, self.box(grad))), self.sparsity)
+
+    def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
+        change = torch.where(grad != 0, room(grad, x, self.box(x)) * grad.sign(), 0)
+        if not bool(change.isfinite().all()):
+            raise ValueError("a linear function has no maximum over L0 without bounds: give bounds=(low, high)")
+        keep = self._keep(self._counted(change * normalized(grad)), x)
+        return torch.where(keep, torch.clamp(x + change, *self.box(x)), x)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """The width of the bounds: the largest change of one feature."""
+        low, high = self._finite_bounds(x)
+        return high - low
+
+    def _finite_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = (torch.as_tensor(bound).to(x) for bound in self.bounds or (-math.inf, math.inf))
+        if not bool((low.isfinite() & high.isfinite()).all()):
+            raise ValueError(
+                "L0 without bounds lets a feature move without limit: give bounds=(low, high), or a step_size "
+                "and random_start=False"
+            )
+        return low, high
+
+    def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
+        low, high = self._finite_bounds(x)
+        value = low + (high - low) * noise.uniform(x)
+        order = self._counted(torch.where(free, 1 + noise.stream(1).uniform(x), 0))
+        if self.per_pixel:  # one draw per pixel, not a sum over its channels
+            pixel = noise.stream(1).uniform(order)
+            order = torch.where(order > 0, 1 + pixel, 0)
+        return torch.where(self._keep(order, x) & free, value, x)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        changed = self._counted((x_adv != x).to(x.dtype))
+        return (changed > 0).sum(1).to(x.dtype)
+
+    def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
+        return torch.as_tensor(self.eps).to(x_adv)  # a count: nothing is rounded
+

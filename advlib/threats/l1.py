@@ -1,0 +1,108 @@
+"""The L1 ball: the absolute changes sum to at most eps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from advlib.noise import Noise
+from advlib.threats.base import Threat, column, normalized, room
+from advlib.threats.roots import increasing_root
+
+
+def movable(grad: Tensor, x_adv: Tensor | None, box: tuple[Tensor, Tensor]) -> Tensor:
+    """``grad`` with zeros where a feature at ``x_adv`` has no room to move along it."""
+    return grad if x_adv is None else torch.where(room(grad, x_adv, box) > 0, grad, 0)
+
+
+def largest(grad: Tensor, share: float) -> Tensor:
+    """``grad`` with zeros outside the ``share`` of features, at least one, whose entries are largest."""
+    flat = grad.flatten(1)
+    count = max(1, round(share * flat.shape[1]))
+    if count == flat.shape[1]:
+        return grad
+    index = flat.abs().topk(count, dim=1).indices
+    return torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index)).reshape(grad.shape)
+
+
+@dataclass(frozen=True)
+class L1(Threat):
+    """Perturbations whose absolute values sum to at most ``eps``.
+
+    Args:
+        sparsity: Share of the features that one steepest step moves, at least one feature.
+
+    Example:
+        >>> x, x_adv = torch.zeros(1, 2), torch.tensor([[0.5, 0.75]])
+        >>> L1(0.75).project(x_adv, x)
+        tensor([[0.2500, 0.5000]])
+    """
+
+    sparsity: float = 0.01  # Tramer & Boneh 2019 (1904.13000): the 99th percentile of the gradient
+
+    p: ClassVar[float] = 1.0
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        low, high = self.box(x)
+        boxed = torch.clamp(x_adv, low, high)
+        radius = self.radius(x).flatten(1)
+        outside = _norm((boxed - x).flatten(1)) > radius
+        radius = torch.where(outside, radius, 1)  # infinite radii would poison the arithmetic
+        delta = (x_adv - x).flatten(1)
+        magnitude = delta.abs()
+        capacity = room(x_adv - x, x, (low, high)).flatten(1)
+
+        def excess(shift: Tensor) -> tuple[Tensor, Tensor]:
+            raised = magnitude + shift
+            kept = torch.minimum(raised.clamp_min(0), capacity)
+            growing = (raised > 0) & (raised < capacity)
+            return kept.sum(1, keepdim=True) - radius, growing.sum(1, keepdim=True).to(kept.dtype)
+
+        zero = torch.zeros_like(radius.expand(len(x), 1))
+        tolerance = torch.where(outside, 4 * torch.finfo(x.dtype).eps * radius, math.inf)
+        shift = increasing_root(
+            excess, -magnitude.amax(1, keepdim=True), zero, zero, tolerance, middle=lambda a, b: (a + b) / 2
+        )
+        kept = torch.minimum((magnitude + shift).clamp_min(0), capacity)
+        kept = kept * (radius / _norm(kept).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
+        shrunk = torch.clamp(x + (kept * delta.sign()).reshape(x.shape), low, high)
+        return torch.where(column(outside, x), shrunk, boxed)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
+        step = largest(normalized(movable(grad, x_adv, self.box(grad))), self.sparsity)
+        length = _norm(step.flatten(1)).clamp_min(1)  # at least 1 in every row that is not zero
+        return step / column(length, step)
+
+    def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
+        low, high = self.box(x)
+        capacity = torch.minimum(room(grad, x, (low, high)), self.radius(x))
+        flat, capacity = grad.flatten(1), torch.where(grad != 0, capacity, 0).flatten(1)
+        if not bool(capacity.isfinite().all()):
+            raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
+        index = flat.abs().argsort(1, descending=True)
+        sorted_capacity = capacity.gather(1, index).double()
+        used = sorted_capacity.cumsum(1) - sorted_capacity
+        left = (self.radius(x).flatten(1) - used).clamp_min(0)
+        amount = torch.minimum(left, sorted_capacity).to(x.dtype)
+        change = torch.zeros_like(flat).scatter_(1, index, amount) * flat.sign()
+        return torch.clamp(x + change.reshape(x.shape), low, high)
+
+    def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
+        # n exponentials over their sum with one more: uniform in the simplex
+        size = torch.where(free, noise.exponential(x), 0)
+        slack = noise.stream(1).exponential(x.new_empty(len(x), 1))
+        total = _norm(size.flatten(1)) + slack
+        change = size * noise.stream(2).signs(x) / column(total, x)
+        return x + self.radius(x) * change
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return _norm((x_adv - x).flatten(1)).squeeze(1)
+
+
+def _norm(flat: Tensor) -> Tensor:
+    """``(N, 1)`` sums of absolute values of rows, accumulated in float64."""
+    return torch.linalg.vector_norm(flat, ord=1, dim=1, keepdim=True, dtype=torch.float64).to(flat.dtype)

@@ -1,0 +1,55 @@
+"""The Linf ball: every feature may change by at most eps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from advlib.noise import Noise
+from advlib.threats.base import Threat
+
+
+@dataclass(frozen=True)
+class Linf(Threat):
+    """Perturbations whose largest absolute entry is at most ``eps``.
+
+    Example:
+        >>> x, x_adv = torch.full((1, 3), 0.95), torch.tensor([[0.5, 0.96, 2.0]])
+        >>> Linf(0.1).project(x_adv, x)
+        tensor([[0.8500, 0.9600, 1.0000]])
+    """
+
+    p: ClassVar[float] = math.inf
+
+    def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = super().box(x)
+        if self.bound:
+            return low, high
+        ball_low, ball_high = x - self.radius(x), x + self.radius(x)
+        return torch.maximum(torch.minimum(ball_low, high), low), torch.minimum(
+            torch.maximum(ball_high, low), high
+        )
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        low, high = self.box(x)
+        return torch.clamp(x_adv, low, high)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
+        return grad.sign()
+
+    def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
+        low, high = self.box(x)
+        corner = torch.where(grad > 0, high, torch.where(grad < 0, low, x))
+        if not bool(corner.isfinite().all()):
+            raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
+        return corner
+
+    def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
+        return x + self.radius(x) * (2 * noise.uniform(x) - 1)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return (x_adv - x).abs().flatten(1).amax(1)
