@@ -1,7 +1,13 @@
 """Adversarial robustness for PyTorch: how robust is a model, really, and how is it made more so?"""
 
+from advlib.attacks import bim as bim
 from advlib.attacks import fgsm as fgsm
+from advlib.attacks import gaussian_noise as gaussian_noise
+from advlib.attacks import mim as mim
 from advlib.attacks import pgd as pgd
+from advlib.attacks import salt_and_pepper as salt_and_pepper
+from advlib.attacks import uniform_noise as uniform_noise
+from advlib.search import GradientMaskingWarning as GradientMaskingWarning
 from advlib.threats import L0 as L0
 from advlib.threats import L1 as L1
 from advlib.threats import L2 as L2

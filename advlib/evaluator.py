@@ -67,8 +67,11 @@ def guard(model: Model) -> Iterator[None]:
     module by module. A compiled model's parameters are frozen meanwhile, since its one backward graph would
     compute all their gradients.
     """
-    modules = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
-    frozen = [p for p in model.parameters() if p.requires_grad] if _is_compiled(model) else []
+    modules, frozen = [], []
+    if isinstance(model, nn.Module):
+        modules = [m for m in model.modules() if m.training]
+        if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
+            frozen = [p for p in model.parameters() if p.requires_grad]
     try:
         for module in modules:
             module.training = False
@@ -83,12 +86,6 @@ def guard(model: Model) -> Iterator[None]:
             parameter.requires_grad_(True)
         # Weights that autocast cast without a graph must not be reused by the caller's training step.
         torch.clear_autocast_cache()
-
-
-def _is_compiled(model: Model) -> bool:
-    return isinstance(model, nn.Module) and any(
-        hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()
-    )
 
 
 def _unwrapped(model: Model) -> Model:
@@ -177,12 +174,9 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 
     def task(self, row: Tensor) -> Task:
         """The task of the rows ``row``, an ``(n,)`` index; no copy where it covers all of them in order."""
-        whole = len(row) == len(self.x)
-        x, y, target = (
-            part if part is None or whole else part[row] for part in (self.x, self.y, self.target)
-        )
-        assert x is not None and y is not None
-        threat = self.threat if whole else self.threat.rows(row)
+        x, y, target, threat = self.x, self.y, self.target, self.threat
+        if len(row) < len(x):
+            x, y, target, threat = x[row], y[row], None if target is None else target[row], threat.rows(row)
         return Task(x, y, target, threat.at(x), row)
 
     def value_and_grad(self, points: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -200,9 +194,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         """The one loss of the call."""
         return (self.loss(output, task.y, task.target),)
 
-    def feedback(
-        self, points: Tensor, task: Task, objectives: Objectives, order: int, noise: Noise
-    ) -> Feedback:
+    def feedback(self, points: Tensor, task: Task, objectives: Objectives, order: int, noise: Noise) -> Feedback:
         """Asks the model once about each row's point, and counts it.
 
         Args:

@@ -31,9 +31,7 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, model: nn.Module, mean: Sequence[float] | float, std: Sequence[float] | float
-    ) -> None:
+    def __init__(self, model: nn.Module, mean: Sequence[float] | float, std: Sequence[float] | float) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.get_default_dtype()).reshape(-1))
@@ -107,9 +105,7 @@ class BPDA(nn.Module):
         tensor([[0.5714]])
     """
 
-    def __init__(
-        self, layer: Callable[[Tensor], Tensor], stand_in: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, layer: Callable[[Tensor], Tensor], stand_in: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.layer = layer
         self.stand_in = nn.Identity() if stand_in is None else stand_in
@@ -120,8 +116,7 @@ class BPDA(nn.Module):
         smooth = self.stand_in(x)
         if exact.shape != smooth.shape:
             raise ValueError(
-                f"layer and stand_in must return the same shape, got {tuple(exact.shape)} and "
-                f"{tuple(smooth.shape)}"
+                f"layer and stand_in must return the same shape, got {tuple(exact.shape)} and {tuple(smooth.shape)}"
             )
         return _Substituted.apply(exact, smooth)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -148,3 +143,33 @@ class Logits(nn.Module):
             )
         logits: Tensor = output if isinstance(output, Tensor) else output.logits
         return logits
+
+
+class Counted(nn.Module):
+    """Counts the samples that pass through a model, forward and backward.
+
+    Args:
+        model: The model to count.
+
+    Example:
+        >>> counted = Counted(nn.Flatten())
+        >>> _ = counted(torch.zeros(5, 2, 2))
+        >>> counted.forwards, counted.backwards
+        (5, 0)
+    """
+
+    def __init__(self, model: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.forwards = 0
+        self.backwards = 0
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
+
+    def forward(self, x: Tensor) -> Any:
+        self.forwards += len(x)
+        if x.requires_grad:
+            x = x.view_as(x)  # a node of its own, so that the hook dies with this pass
+            x.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return self.model(x)

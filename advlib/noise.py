@@ -56,9 +56,7 @@ class Key:
     def words(self) -> tuple[int, int]:
         if self._words is None:
             device = "cpu" if self._generator is None else self._generator.device
-            bits = torch.randint(
-                -(2**63), 2**63 - 1, (), generator=self._generator, device=device, dtype=torch.int64
-            )
+            bits = torch.randint(-(2**63), 2**63 - 1, (), generator=self._generator, device=device, dtype=torch.int64)
             value = int(bits)
             self._words = (value & _WORD, (value >> 32) & _WORD)
         return self._words
@@ -88,7 +86,7 @@ class Noise(NamedTuple):
         step = torch.full_like(block[:, :1], self.step)
         lane = torch.full_like(step, self.restart | self.branch << 16)
         words = philox((block, self.row.unsqueeze(1), lane, step), self.key.words)
-        return torch.stack(torch.broadcast_tensors(*words), dim=-1)
+        return torch.stack(words, dim=-1)
 
     def uniform(self, like: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) with the shape, dtype and device of ``like``, ``(N, ...)``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ from advlib.threats import Threat
 from advlib.threats.base import column
 
 State = TypeVar("State", bound=tuple[Any, ...])
-Rows = TypeVar("Rows", bound=tuple[Any, ...])
 Keep = Literal["strongest", "first", "nearest", "last"]
 
 _CHECK_EVERY = 8  # steps between looks at which rows are done, where a look would wait for the device
@@ -122,9 +121,9 @@ class _Best(NamedTuple):
     loss: Tensor
 
 
-def _take(rows: Rows, index: Tensor) -> Rows:
+def _take(rows: Any, index: Tensor) -> Any:
     """The same NamedTuple of row-first tensors for some of its rows."""
-    return cast(Rows, type(rows)(*(None if part is None else part[index] for part in rows)))
+    return type(rows)(*(part[index] for part in rows))
 
 
 def search(
@@ -212,7 +211,8 @@ def search(
     driver = _Driver(evaluator, rule, steps, keep, random_start, init, trace)
     with evaluator:
         row = torch.arange(len(x), device=x.device)
-        parts = [driver.attack(rows, restarts) for rows in row.split(batch_size or max(len(x), 1))]
+        batches = torch.split(row, batch_size or max(len(x), 1))
+        parts = [driver.attack(rows, restarts) for rows in batches]
         best = parts[0] if len(parts) == 1 else _Best(*(torch.cat(part) for part in zip(*parts, strict=True)))
         inside = evaluator.threat.contains(best.x_adv, evaluator.x)
         if not bool(inside.all()):
@@ -275,7 +275,7 @@ class _Driver:
                 done = done | finished
             if self.keep == "first":
                 done = done | best.success
-            if finished is None and self.keep != "first" or not self._may_look(step):
+            if (finished is None and self.keep != "first") or not self._may_look(step):
                 continue
             left = (~done).nonzero().squeeze(1)
             if len(left) == len(done):

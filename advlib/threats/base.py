@@ -78,11 +78,7 @@ class Threat(ABC):
         def fit(name: str, value: Tensor) -> Tensor:
             value = value.to(x.device) if value.dtype == torch.bool else value.to(x)
             value = value.reshape(*[1] * (x.ndim - value.ndim), *value.shape)
-            try:
-                shape = torch.broadcast_shapes(value.shape, x.shape)
-            except RuntimeError:
-                shape = torch.Size()
-            if shape != x.shape:
+            if value.ndim != x.ndim or any(a not in (1, b) for a, b in zip(value.shape, x.shape, strict=True)):
                 raise ValueError(
                     f"{name} must broadcast against x of shape {tuple(x.shape)}, got shape "
                     f"{tuple(value.shape)}: give one value per feature, or per row and feature"
@@ -175,7 +171,7 @@ class Threat(ABC):
         """
         if bool(torch.isinf(torch.as_tensor(self.eps)).any()):
             raise ValueError(
-                f"a uniform point of {type(self).__name__} needs a finite eps, got {self.eps}: give eps a "
+                f"a uniform point of the {type(self).__name__} ball needs a finite eps, got {self.eps}: give eps a "
                 "number, or start from x (random_start=False)"
             )
         low, high = self.box(x)
@@ -186,8 +182,15 @@ class Threat(ABC):
         return column(torch.as_tensor(self.eps).to(x), x)
 
     def scale(self, x: Tensor) -> Tensor:
-        """The length that step sizes are measured in, ``eps`` in most norms; broadcasts against ``x``."""
-        return self.radius(x)
+        """``(N,)`` the length that default step sizes are measured in: ``eps`` in most norms.
+
+        Raises:
+            ValueError: If it is infinite.
+        """
+        eps = self.radius(x).flatten().expand(len(x))
+        if bool(eps.isinf().any()):
+            raise ValueError(f"step_size=None needs a finite eps, got {self.eps}: give step_size a number")
+        return eps
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Tells which rows lie inside ball ∩ bounds ∩ mask: ``(N,)`` bool.
@@ -205,8 +208,9 @@ class Threat(ABC):
         unit = torch.finfo(x_adv.dtype).eps
         features = math.prod(x_adv.shape[1:])
         largest = x_adv.flatten(1).abs().amax(1)
-        eps = torch.as_tensor(self.eps).to(x_adv)
-        return eps * (1 + 4 * unit) + unit * largest * features ** (1 / self.p)
+        eps: Tensor = torch.as_tensor(self.eps).to(x_adv)
+        rounding: Tensor = unit * (4 * eps + largest * features ** (1 / self.p))
+        return eps + rounding
 
     def check(self, x: Tensor) -> None:
         """Checks that the clean inputs lie within the bounds.

@@ -53,7 +53,7 @@ class L0(Threat):
         index = gain.topk(count, dim=1).indices
         chosen = torch.arange(1, count + 1, device=gain.device) <= kept
         keep = torch.zeros_like(gain, dtype=torch.bool).scatter_(1, index, chosen.expand_as(index))
-        return (keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape))
+        return keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         boxed = torch.clamp(x_adv, *self.box(x))
@@ -73,9 +73,9 @@ class L0(Threat):
         return torch.where(keep, torch.clamp(x + change, *self.box(x)), x)
 
     def scale(self, x: Tensor) -> Tensor:
-        """The width of the bounds: the largest change of one feature."""
+        """``(N,)`` the largest width of a row's bounds, since ``eps`` is a count and no length."""
         low, high = self._finite_bounds(x)
-        return high - low
+        return (high - low).expand_as(x).flatten(1).amax(1)
 
     def _finite_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         low, high = (torch.as_tensor(bound).to(x) for bound in self.bounds or (-math.inf, math.inf))
@@ -101,4 +101,3 @@ class L0(Threat):
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         return torch.as_tensor(self.eps).to(x_adv)  # a count: nothing is rounded
-

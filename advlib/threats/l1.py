@@ -105,4 +105,5 @@ class L1(Threat):
 
 def _norm(flat: Tensor) -> Tensor:
     """``(N, 1)`` sums of absolute values of rows, accumulated in float64."""
-    return torch.linalg.vector_norm(flat, ord=1, dim=1, keepdim=True, dtype=torch.float64).to(flat.dtype)
+    length: Tensor = torch.linalg.vector_norm(flat, ord=1, dim=1, keepdim=True, dtype=torch.float64)
+    return length.to(flat.dtype)

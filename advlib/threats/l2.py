@@ -16,7 +16,8 @@ from advlib.threats.roots import increasing_root
 
 def _norm(flat: Tensor) -> Tensor:
     """``(N, 1)`` Euclidean norms of rows, accumulated in float64."""
-    return torch.linalg.vector_norm(flat, dim=1, keepdim=True, dtype=torch.float64).to(flat.dtype)
+    length: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True, dtype=torch.float64)
+    return length.to(flat.dtype)
 
 
 def _fill(magnitude: Tensor, capacity: Tensor, radius: Tensor, active: Tensor, most: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ def _fill(magnitude: Tensor, capacity: Tensor, radius: Tensor, active: Tensor, m
     high = torch.maximum(most * most, least)
     tolerance = torch.where(active, 2 * torch.finfo(magnitude.dtype).eps * target, math.inf)
     root = increasing_root(
-        excess, least, high, least, tolerance, middle=lambda a, b: (a.clamp_min(tiny).sqrt() * b.sqrt())
+        excess, least, high, least, tolerance, middle=lambda a, b: a.clamp_min(tiny).sqrt() * b.sqrt()
     )
     filled = torch.minimum(root.sqrt() * magnitude, capacity)
     return filled * (radius / _norm(filled).clamp_min(tiny)).clamp_max(1)
@@ -107,4 +108,3 @@ class L2(Threat):
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return _norm((x_adv - x).flatten(1)).squeeze(1)
-

@@ -30,9 +30,7 @@ class Linf(Threat):
         if self.bound:
             return low, high
         ball_low, ball_high = x - self.radius(x), x + self.radius(x)
-        return torch.maximum(torch.minimum(ball_low, high), low), torch.minimum(
-            torch.maximum(ball_high, low), high
-        )
+        return torch.maximum(torch.minimum(ball_low, high), low), torch.minimum(torch.maximum(ball_high, low), high)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
