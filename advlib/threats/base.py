@@ -17,6 +17,16 @@ Self = TypeVar("Self", bound="Threat")
 Bounds = tuple["float | Tensor", "float | Tensor"]
 
 
+def tensor_like(value: float | Tensor, like: Tensor) -> Tensor:
+    """A number or tensor as a tensor with the dtype and device of ``like``, rounded once, to that dtype."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def taken(value: float | Tensor, index: Tensor) -> float | Tensor:
+    """The rows ``index`` of what has rows, the whole of what all rows share."""
+    return value[index] if isinstance(value, Tensor) and value.ndim and len(value) > 1 else value
+
+
 def column(value: Tensor, like: Tensor) -> Tensor:
     """Shapes one number per row, or one for all, so that it broadcasts against ``like``, ``(N, ...)``."""
     return value.reshape(-1, *[1] * (like.ndim - 1))
@@ -91,7 +101,7 @@ class Threat(ABC):
             if len(eps) not in (1, len(x)):
                 raise ValueError(f"eps must hold one radius per row of x, got {len(eps)} for {len(x)} rows")
         if bounds is not None and any(isinstance(value, Tensor) for value in bounds):
-            low, high = (fit("bounds", torch.as_tensor(value)) for value in bounds)
+            low, high = (fit("bounds", tensor_like(value, x)) for value in bounds)
             bounds = (low, high)
         if mask is not None:
             mask = fit("mask", mask)
@@ -100,26 +110,26 @@ class Threat(ABC):
     def at(self: Self, x: Tensor) -> Self:
         """The same threat bound to the batch ``x``: what does not depend on ``x_adv`` is computed once."""
         threat = self.aligned(x)
-        return dataclasses.replace(threat, bounds=threat.box(x), mask=None, bound=True)
+        return dataclasses.replace(threat, bounds=threat.limits(x), mask=None, bound=True)
 
     def rows(self: Self, index: Tensor) -> Self:
         """The same threat for the rows ``index``; call it on the result of :meth:`at` or :meth:`aligned`."""
-
-        def take(value: float | Tensor) -> float | Tensor:
-            return value[index] if isinstance(value, Tensor) and value.ndim and len(value) > 1 else value
-
         mask = None if self.mask is None else self.mask[index] if len(self.mask) > 1 else self.mask
-        bounds = None if self.bounds is None else (take(self.bounds[0]), take(self.bounds[1]))
-        return dataclasses.replace(self, eps=take(self.eps), bounds=bounds, mask=mask)
+        bounds = None if self.bounds is None else (taken(self.bounds[0], index), taken(self.bounds[1], index))
+        return dataclasses.replace(self, eps=taken(self.eps, index), bounds=bounds, mask=mask)
 
-    def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest and highest allowed value of each feature, as far as features can be told one by one."""
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each feature by bounds and mask, whatever ``eps``."""
         threat = self if self.bound else self.aligned(x)
         low, high = threat.bounds if threat.bounds is not None else (-math.inf, math.inf)
-        low, high = torch.as_tensor(low).to(x), torch.as_tensor(high).to(x)
+        low, high = tensor_like(low, x), tensor_like(high, x)
         if threat.mask is not None:
             low, high = torch.where(threat.mask, low, x), torch.where(threat.mask, high, x)
         return low, high
+
+    def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest allowed value of each feature, as far as features can be told one by one."""
+        return self.limits(x)
 
     # -- the geometry ------------------------------------------------------------------------------------
 
@@ -179,7 +189,7 @@ class Threat(ABC):
 
     def radius(self, x: Tensor) -> Tensor:
         """``eps`` as a tensor that broadcasts against ``x``."""
-        return column(torch.as_tensor(self.eps).to(x), x)
+        return column(tensor_like(self.eps, x), x)
 
     def scale(self, x: Tensor) -> Tensor:
         """``(N,)`` the length that default step sizes are measured in: ``eps`` in most norms.
@@ -200,7 +210,7 @@ class Threat(ABC):
         place of ``eps``: ``u * (4 eps + max(|x_adv|) * D ** (1 / p))`` with ``u`` the dtype's machine epsilon and
         ``D`` the number of features. For Linf and float32 inputs in [0, 1] that is 1.2e-7.
         """
-        low, high = self.box(x)
+        low, high = self.limits(x)
         inside = ((x_adv >= low) & (x_adv <= high)).flatten(1).all(1)
         return inside & (self.distance(x_adv, x) <= self._radius_with_rounding(x_adv))
 
@@ -208,7 +218,7 @@ class Threat(ABC):
         unit = torch.finfo(x_adv.dtype).eps
         features = math.prod(x_adv.shape[1:])
         largest = x_adv.flatten(1).abs().amax(1)
-        eps: Tensor = torch.as_tensor(self.eps).to(x_adv)
+        eps = tensor_like(self.eps, x_adv)
         rounding: Tensor = unit * (4 * eps + largest * features ** (1 / self.p))
         return eps + rounding
 
@@ -220,7 +230,7 @@ class Threat(ABC):
         """
         if self.bounds is None:
             return
-        low, high = (torch.as_tensor(bound).to(x) for bound in self.aligned(x).bounds or ())
+        low, high = (tensor_like(bound, x) for bound in self.aligned(x).bounds or ())
         if not bool(((x >= low) & (x <= high)).all()):
             raise ValueError(
                 f"x has values in [{x.min():.6g}, {x.max():.6g}], outside the bounds "

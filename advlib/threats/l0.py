@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advlib.noise import Noise
-from advlib.threats.base import Threat, normalized, room
+from advlib.threats.base import Threat, normalized, room, tensor_like
 from advlib.threats.l1 import largest, movable
 
 
@@ -58,12 +57,12 @@ class L0(Threat):
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         boxed = torch.clamp(x_adv, *self.box(x))
         # what keeping a feature saves in squared distance: zero where nothing changed
-        wanted, possible = x_adv - x, boxed - x
+        wanted, possible = (x_adv - x).double(), (boxed - x).double()  # float32 squares under- and overflow
         gain = possible * (2 * wanted - possible)
         return torch.where(self._keep(self._counted(gain), x), boxed, x)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
-        return largest(normalized(movable(grad, x_adv, self.box(grad))), self.sparsity)
+        return largest(normalized(movable(self, grad, x_adv)), self.sparsity)
 
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         change = torch.where(grad != 0, room(grad, x, self.box(x)) * grad.sign(), 0)
@@ -78,7 +77,7 @@ class L0(Threat):
         return (high - low).expand_as(x).flatten(1).amax(1)
 
     def _finite_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = (torch.as_tensor(bound).to(x) for bound in self.bounds or (-math.inf, math.inf))
+        low, high = self.limits(x)
         if not bool((low.isfinite() & high.isfinite()).all()):
             raise ValueError(
                 "L0 without bounds lets a feature move without limit: give bounds=(low, high), or a step_size "
@@ -100,4 +99,4 @@ class L0(Threat):
         return (changed > 0).sum(1).to(x.dtype)
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
-        return torch.as_tensor(self.eps).to(x_adv)  # a count: nothing is rounded
+        return tensor_like(self.eps, x_adv)  # a count: nothing is rounded

@@ -14,9 +14,9 @@ from advlib.threats.base import Threat, column, normalized, room
 from advlib.threats.roots import increasing_root
 
 
-def movable(grad: Tensor, x_adv: Tensor | None, box: tuple[Tensor, Tensor]) -> Tensor:
+def movable(threat: Threat, grad: Tensor, x_adv: Tensor | None) -> Tensor:
     """``grad`` with zeros where a feature at ``x_adv`` has no room to move along it."""
-    return grad if x_adv is None else torch.where(room(grad, x_adv, box) > 0, grad, 0)
+    return grad if x_adv is None else torch.where(room(grad, x_adv, threat.limits(x_adv)) > 0, grad, 0)
 
 
 def largest(grad: Tensor, share: float) -> Tensor:
@@ -62,18 +62,24 @@ class L1(Threat):
             growing = (raised > 0) & (raised < capacity)
             return kept.sum(1, keepdim=True) - radius, growing.sum(1, keepdim=True).to(kept.dtype)
 
+        unit = torch.finfo(x.dtype).eps
         zero = torch.zeros_like(radius.expand(len(x), 1))
-        tolerance = torch.where(outside, 4 * torch.finfo(x.dtype).eps * radius, math.inf)
+        least = unit * radius / magnitude.shape[1]  # a threshold below this changes nothing
         shift = increasing_root(
-            excess, -magnitude.amax(1, keepdim=True), zero, zero, tolerance, middle=lambda a, b: (a + b) / 2
+            excess,
+            -magnitude.amax(1, keepdim=True),
+            zero,
+            zero,
+            tolerance=torch.where(outside, 4 * unit * radius, math.inf),
+            middle=lambda a, b: -torch.sqrt(-a) * torch.sqrt(torch.maximum(-b, least)),
         )
-        kept = torch.minimum((magnitude + shift).clamp_min(0), capacity)
+        kept = _refined(magnitude + shift, capacity, radius)
         kept = kept * (radius / _norm(kept).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
         shrunk = torch.clamp(x + (kept * delta.sign()).reshape(x.shape), low, high)
         return torch.where(column(outside, x), shrunk, boxed)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
-        step = largest(normalized(movable(grad, x_adv, self.box(grad))), self.sparsity)
+        step = largest(normalized(movable(self, grad, x_adv)), self.sparsity)
         length = _norm(step.flatten(1)).clamp_min(1)  # at least 1 in every row that is not zero
         return step / column(length, step)
 
@@ -101,6 +107,15 @@ class L1(Threat):
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return _norm((x_adv - x).flatten(1)).squeeze(1)
+
+
+def _refined(raised: Tensor, capacity: Tensor, radius: Tensor) -> Tensor:
+    """``raised`` within [0, ``capacity``], after one step that evens out the rounding of a threshold far above eps."""
+    kept = torch.minimum(raised.clamp_min(0), capacity)
+    missing = radius - kept.sum(1, keepdim=True)
+    moving = torch.where(missing > 0, (raised >= 0) & (raised < capacity), (raised > 0) & (raised <= capacity))
+    step = missing / moving.sum(1, keepdim=True).clamp_min(1)
+    return torch.minimum(torch.where(moving, kept + step, kept).clamp_min(0), capacity)
 
 
 def _norm(flat: Tensor) -> Tensor:

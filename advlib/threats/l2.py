@@ -20,36 +20,37 @@ def _norm(flat: Tensor) -> Tensor:
     return length.to(flat.dtype)
 
 
-def _fill(magnitude: Tensor, capacity: Tensor, radius: Tensor, active: Tensor, most: Tensor) -> Tensor:
-    """Finds ``min(s * magnitude, capacity)`` with the ``s`` at which its norm is ``radius``.
+def _fill(magnitude: Tensor, capacity: Tensor, active: Tensor, most: Tensor) -> Tensor:
+    """Finds ``min(s * magnitude, capacity)`` with the ``s`` at which its norm is 1.
 
-    This is the form of both the projection onto ball ∩ box and the maximum of a linear function there. The
-    square of the norm is piecewise linear and concave in ``s * s``.
+    This is the form of both the projection onto ball ∩ box and the maximum of a linear function there, in units
+    of ``eps`` so that squares neither under- nor overflow. The square of the norm is piecewise linear and concave
+    in ``s * s``, which is kept in float64 for its range.
 
     Args:
         magnitude: ``(N, D)`` non-negative directions, the largest of each row 1.
         capacity: ``(N, D)`` non-negative limits.
-        radius: ``(N, 1)``.
         active: ``(N, 1)`` bool, the rows whose result matters.
         most: ``(N, 1)`` largest ``s`` to consider.
     """
-    square, target = magnitude * magnitude, radius * radius
+    dtype = torch.finfo(magnitude.dtype)
+
+    def amount(t: Tensor) -> Tensor:
+        return t.sqrt().clamp_max(dtype.max).to(magnitude.dtype) * magnitude
 
     def excess(t: Tensor) -> tuple[Tensor, Tensor]:
-        amount = t.sqrt() * magnitude
-        filled = torch.minimum(amount, capacity)
-        growing = torch.where(amount < capacity, square, 0)
-        return (filled * filled).sum(1, keepdim=True) - target, growing.sum(1, keepdim=True)
+        wanted = amount(t)
+        filled = torch.minimum(wanted, capacity)
+        square = filled * filled
+        growing = torch.where(wanted < capacity, square, 0)
+        return square.sum(1, keepdim=True).double() - 1, growing.sum(1, keepdim=True).double() / t
 
-    tiny = torch.finfo(magnitude.dtype).tiny
-    least = target / square.sum(1, keepdim=True).clamp_min(tiny)
-    high = torch.maximum(most * most, least)
-    tolerance = torch.where(active, 2 * torch.finfo(magnitude.dtype).eps * target, math.inf)
-    root = increasing_root(
-        excess, least, high, least, tolerance, middle=lambda a, b: a.clamp_min(tiny).sqrt() * b.sqrt()
-    )
-    filled = torch.minimum(root.sqrt() * magnitude, capacity)
-    return filled * (radius / _norm(filled).clamp_min(tiny)).clamp_max(1)
+    least = _norm(magnitude).double().clamp_min(1) ** -2  # the norm is at least 1 in every row that is active
+    high = torch.maximum(most.double().clamp_max(1e150) ** 2, least)
+    tolerance = torch.where(active, 2 * dtype.eps, math.inf)
+    root = increasing_root(excess, least, high, least, tolerance, middle=lambda a, b: a.sqrt() * b.sqrt())
+    filled = torch.minimum(amount(root), capacity)
+    return filled / _norm(filled).clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class L2(Threat):
         length = torch.where(length > 0, length, 1)
         capacity = room(x_adv - x, x, box).flatten(1)
         radius = torch.where(outside, radius, 1)  # infinite radii would poison the arithmetic
-        filled = _fill(delta.abs() / length, capacity, radius, outside, length)
+        unit = torch.where(radius > 0, radius, 1)
+        filled = radius * _fill(delta.abs() / length, capacity / unit, outside & (radius > 0), length / unit)
         scaled = torch.clamp(x + (filled * delta.sign()).reshape(x.shape), *box)
         return torch.where(column(outside, x), scaled, boxed)
 
@@ -91,13 +93,11 @@ class L2(Threat):
         reach = torch.linalg.vector_norm(capacity, dim=1, keepdim=True)
         if not bool(torch.minimum(reach, radius).isfinite().all()):
             raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
-        outside = reach > radius
-        magnitude = flat.abs()
-        ratio = torch.where(magnitude > 0, capacity / magnitude, 0).amax(1, keepdim=True)
-        most = torch.where(ratio.isfinite(), ratio, 1e150)
-        filled = torch.where(
-            outside, _fill(magnitude, capacity, torch.where(outside, radius, 1), outside, most), capacity
-        )
+        outside = (reach > radius) & (radius > 0)
+        unit, magnitude = torch.where(outside, radius, 1), flat.abs()
+        most = torch.where(magnitude > 0, capacity / magnitude, 0).amax(1, keepdim=True) / unit
+        filled = torch.where(outside, unit * _fill(magnitude, capacity / unit, outside, most), capacity)
+        filled = torch.where(radius > 0, filled, 0)
         return torch.clamp(x + (filled * flat.sign()).reshape(x.shape).to(x.dtype), *box)
 
     def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:

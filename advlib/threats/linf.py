@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,12 +24,24 @@ class Linf(Threat):
         tensor([[0.8500, 0.9600, 1.0000]])
     """
 
+    ball: tuple[Tensor, Tensor] | None = dataclasses.field(
+        default=None, repr=False, kw_only=True
+    )  # the box, once bound to a batch
+
     p: ClassVar[float] = math.inf
 
+    def at(self, x: Tensor) -> Linf:
+        threat = super().at(x)
+        return dataclasses.replace(threat, ball=threat.box(x))
+
+    def rows(self, index: Tensor) -> Linf:
+        ball = None if self.ball is None else (self.ball[0][index], self.ball[1][index])
+        return dataclasses.replace(super().rows(index), ball=ball)
+
     def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = super().box(x)
-        if self.bound:
-            return low, high
+        if self.ball is not None:
+            return self.ball
+        low, high = self.limits(x)
         ball_low, ball_high = x - self.radius(x), x + self.radius(x)
         return torch.maximum(torch.minimum(ball_low, high), low), torch.minimum(torch.maximum(ball_high, low), high)
 

@@ -43,8 +43,8 @@ def increasing_root(
         value, slope = function(point)
         size = value.abs()
         slow = size > nearest / 2
-        root = torch.where(size < nearest, point, root)
-        nearest = torch.minimum(size, nearest)
+        nearer = (size < nearest) & (nearest > tolerance)  # a row that has arrived stays, whatever the others do
+        root, nearest = torch.where(nearer, point, root), torch.where(nearer, size, nearest)
         if may_stop and bool((nearest <= tolerance).all()):
             break
         below = value <= 0
