@@ -3,6 +3,7 @@
 from advlib.attacks import bim as bim
 from advlib.attacks import fgsm as fgsm
 from advlib.attacks import gaussian_noise as gaussian_noise
+from advlib.attacks import jsma as jsma
 from advlib.attacks import mim as mim
 from advlib.attacks import pgd as pgd
 from advlib.attacks import salt_and_pepper as salt_and_pepper

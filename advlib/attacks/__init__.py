@@ -5,5 +5,6 @@ from advlib.attacks.baselines import salt_and_pepper as salt_and_pepper
 from advlib.attacks.baselines import uniform_noise as uniform_noise
 from advlib.attacks.bim import bim as bim
 from advlib.attacks.fgsm import fgsm as fgsm
+from advlib.attacks.jsma import jsma as jsma
 from advlib.attacks.mim import mim as mim
 from advlib.attacks.pgd import pgd as pgd

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advlib.noise import Noise
 from advlib.threats.base import Threat, normalized, room, tensor_like
-from advlib.threats.l1 import largest, movable
+from advlib.threats.l1 import check_sparsity, largest, movable
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class L0(Threat):
     per_pixel: bool = False
 
     p: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sparsity(self.sparsity)
 
     def _counted(self, values: Tensor) -> Tensor:
         """Non-negative values per feature to values per counted unit, ``(N, units)``."""
@@ -93,6 +97,11 @@ class L0(Threat):
             pixel = noise.stream(1).uniform(order)
             order = torch.where(order > 0, 1 + pixel, 0)
         return torch.where(self._keep(order, x) & free, value, x)
+
+    def changed(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Features that count as changed, ``(N, ...)`` bool: with ``per_pixel``, all those of a changed pixel."""
+        changed = x_adv != x
+        return changed.any(1, keepdim=True).expand_as(x) if self.per_pixel else changed
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         changed = self._counted((x_adv != x).to(x.dtype))

@@ -1,0 +1,1 @@
+"""The arithmetic that attacks spend their own time in; the torch code here is the specification."""

@@ -1,0 +1,108 @@
+"""The best pair of features: the search inside the Jacobian-based saliency map attack, exact in O(D) memory.
+
+Each feature is a point ``(a, b)``. The pair sought has the largest product ``(a_p + a_q) (b_p + b_q)`` among those
+with both sums positive. Two facts find it:
+
+- The square root of that product is at most half of ``s_p + s_q`` with ``s = a + b``. So the features with the
+  largest ``s`` hold the best pair for certain, once no feature beyond them can reach the best product among them.
+  On the gradients of undefended networks this short list settles every row seen so far.
+- Each feature of a best pair can be chosen so that no third one exceeds it in both coordinates. A sort and two
+  running maxima find all features that fewer than two others exceed. There are few but where the coordinates are
+  opposed, and then all of them are compared, a block at a time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_LIST = 8  # features on the short list; torch's topk is several times slower above D / 64
+_FRONT = 64  # features on the front up to which rows are compared together
+_BLOCK = 2**20  # pairs looked at at once
+
+
+class Pair(NamedTuple):
+    """The best pair of each row."""
+
+    first: Tensor  # (N,) index of one feature
+    second: Tensor  # (N,) index of the other
+    score: Tensor  # (N,) its product, relative to the row's scale; 0 where no pair has two positive sums
+
+
+def best_pair(a: Tensor, b: Tensor, allowed: Tensor) -> Pair:
+    """Finds, in each row, the allowed pair with the largest ``(a_p + a_q) (b_p + b_q)`` among positive sums.
+
+    Args:
+        a: ``(N, D)`` finite numbers.
+        b: ``(N, D)`` finite numbers.
+        allowed: ``(N, D)`` bool, the features that may take part.
+    """
+    if a.shape[1] < 2 or len(a) == 0:
+        nowhere = torch.zeros_like(a[:, :1], dtype=torch.int64).squeeze(1)
+        return Pair(nowhere, nowhere, torch.zeros_like(nowhere, dtype=a.dtype))
+    a, b = _scaled(a, allowed), _scaled(b, allowed)
+    sums = a + b
+    top, index = sums.topk(min(_LIST, sums.shape[1]), dim=1)
+    pair = _compare(a.gather(1, index), b.gather(1, index), index)
+    beyond = top[:, -1] if top.shape[1] < sums.shape[1] else torch.full_like(top[:, 0], -torch.inf)
+    noise = 8 * torch.finfo(a.dtype).eps  # sums of entries of at most 1 are no more exact
+    open_rows = (pair.score.sqrt() < (top[:, 0] + beyond) / 2 - noise).nonzero().squeeze(1)
+    if len(open_rows):
+        for part, exact in zip(pair, _search_front(a[open_rows], b[open_rows]), strict=True):
+            part[open_rows] = exact
+    return pair
+
+
+def _scaled(values: Tensor, allowed: Tensor) -> Tensor:
+    """Divides each row by its largest allowed entry, if positive; minus infinity where not allowed."""
+    values = torch.where(allowed, values, -torch.inf)
+    largest = values.amax(1, keepdim=True)
+    return values / torch.where(largest > 0, largest, 1)
+
+
+def _compare(a: Tensor, b: Tensor, index: Tensor) -> Pair:
+    """Compares all pairs of each row's few points, ``(N, M)`` each, the features ``index``."""
+    p, q = torch.triu_indices(a.shape[1], a.shape[1], offset=1, device=a.device).unbind(0)
+    a_sum, b_sum = a[:, p] + a[:, q], b[:, p] + b[:, q]
+    score, best = torch.where((a_sum > 0) & (b_sum > 0), a_sum * b_sum, 0).max(1)
+    first, second = (index.gather(1, side[best].unsqueeze(1)).squeeze(1) for side in (p, q))
+    return Pair(first, second, score)
+
+
+def _search_front(a: Tensor, b: Tensor) -> Pair:
+    """Compares the features that fewer than two others exceed in both coordinates."""
+    a, order = a.sort(dim=1, descending=True)
+    b = b.gather(1, order)
+    before = torch.cat([torch.full_like(b[:, :1], -torch.inf), b.cummax(1).values[:, :-1]], dim=1)
+    second = torch.minimum(b, before).cummax(1).values
+    second = torch.cat([torch.full_like(b[:, :1], -torch.inf), second[:, :-1]], dim=1)
+    front = b > second  # in order of a: at most one feature before it has a b as large
+    place = front.cumsum(1) - 1
+    small = place[:, -1] < _FRONT
+    column = torch.where(front & (place < _FRONT), place, _FRONT)  # the last column takes what is not wanted
+
+    def gathered(values: Tensor, empty: float) -> Tensor:
+        target = torch.full_like(values[:, :1], empty).expand(-1, _FRONT + 1).contiguous()
+        return target.scatter_(1, column, values)[:, :_FRONT]
+
+    pair = _compare(gathered(a, -torch.inf), gathered(b, -torch.inf), gathered(order, 0))
+    for row in (~small).nonzero().squeeze(1).tolist():
+        index = front[row].nonzero().squeeze(1)
+        at, other, pair.score[row] = _compare_blocks(a[row, index], b[row, index])
+        pair.first[row], pair.second[row] = order[row, index[at]], order[row, index[other]]
+    return pair
+
+
+def _compare_blocks(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pair among one row's many points, and its score."""
+    place = torch.arange(len(a), device=a.device)
+    best = (place[0], place[0], torch.zeros_like(a[0]))
+    for block in place.split(max(1, _BLOCK // len(a))):
+        a_sum, b_sum = a[block].unsqueeze(1) + a, b[block].unsqueeze(1) + b
+        good = (a_sum > 0) & (b_sum > 0) & (block.unsqueeze(1) < place)
+        score, at = torch.where(good, a_sum * b_sum, 0).flatten().max(0)
+        if score > best[2]:
+            best = (block[at // len(a)], at % len(a), score)
+    return best
