@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -58,10 +58,11 @@ class SaliencyMap(Rule[JSMAState]):
 
     def domain(self, query: Tensor, task: Task) -> Tensor:
         """``(N, D)`` bool, the features not saturated; once the budget is spent, only those changed already."""
-        low, high = task.threat.box(task.x)
+        threat = cast(L0, task.threat)
+        low, high = threat.box(task.x)
         room = query < high if self.theta > 0 else query > low
-        left = task.threat.radius(task.x).flatten() - task.threat.distance(query, task.x)
-        return (room.flatten(1)) & ((left >= 2).unsqueeze(1) | task.threat.changed(query, task.x).flatten(1))
+        left = threat.radius(task.x).flatten() - threat.distance(query, task.x)
+        return room.flatten(1) & ((left >= 2).unsqueeze(1) | threat.changed(query, task.x).flatten(1))
 
     def finished(self, state: JSMAState) -> Tensor:
         return state.stuck
@@ -74,7 +75,6 @@ def jsma(
     threat: Threat,
     *,
     theta: float = 1.0,
-    targeted: bool = False,
     **options: Unpack[SearchOptions],
 ) -> Tensor:
     """Changes few features, two at a time, chosen by the saliency of pairs in the Jacobian of the logits.
@@ -93,8 +93,7 @@ def jsma(
             in pairs, an odd budget leaves one unused. (The paper's is 14.5 % of the features, on MNIST.)
         theta: Change of each of the two features, in the units of ``x``: positive to increase them, negative to
             decrease them (1.0, as in the paper: features go to the end of their bounds at once).
-        targeted: Whether ``y`` are the classes wanted.
-        **options: Any of :class:`~advlib.search.SearchOptions`. ``keep`` defaults to ``"first"``: the attack stops
+        **options: Any of :class:`~advlib.search.SearchOptions`, ``targeted`` among them. ``keep`` defaults to ``"first"``: the attack stops
             where it succeeds.
 
     Returns:
@@ -112,12 +111,12 @@ def jsma(
         raise ValueError(f"jsma changes few features, so it needs an L0 threat model, got {threat}: L0(20)")
     if not theta or not math.isfinite(theta):
         raise ValueError(
-            f"theta must be a number other than 0, got {theta}: 1.0 to increase features, -1.0 to decrease"
+            f"theta must be a number other than 0, got {theta}: 1.0 increases features, -1.0 decreases them"
         )
     logits_of = options.get("logits_of") or (lambda output: output)
     settings: dict[str, Any] = {"keep": "first", **options}
     rule = SaliencyMap(theta, logits_of)
-    return search(model, x, y, threat, rule, steps=_steps(x, threat, theta), targeted=targeted, **settings).x_adv
+    return search(model, x, y, threat, rule, steps=_steps(x, threat, theta), **settings).x_adv
 
 
 def _steps(x: Tensor, threat: L0, theta: float) -> int:

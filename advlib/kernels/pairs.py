@@ -99,7 +99,7 @@ def _compare_blocks(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The best pair among one row's many points, and its score."""
     place = torch.arange(len(a), device=a.device)
     best = (place[0], place[0], torch.zeros_like(a[0]))
-    for block in place.split(max(1, _BLOCK // len(a))):
+    for block in torch.split(place, max(1, _BLOCK // len(a))):
         a_sum, b_sum = a[block].unsqueeze(1) + a, b[block].unsqueeze(1) + b
         good = (a_sum > 0) & (b_sum > 0) & (block.unsqueeze(1) < place)
         score, at = torch.where(good, a_sum * b_sum, 0).flatten().max(0)
