@@ -93,8 +93,8 @@ def jsma(
             in pairs, an odd budget leaves one unused. (The paper's is 14.5 % of the features, on MNIST.)
         theta: Change of each of the two features, in the units of ``x``: positive to increase them, negative to
             decrease them (1.0, as in the paper: features go to the end of their bounds at once).
-        **options: Any of :class:`~advlib.search.SearchOptions`, ``targeted`` among them. ``keep`` defaults to ``"first"``: the attack stops
-            where it succeeds.
+        **options: Any of :class:`~advlib.search.SearchOptions`, such as ``targeted``. ``keep`` defaults to
+            ``"first"``: a row stops where it succeeds.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``; a row without success is the strongest point asked about.
