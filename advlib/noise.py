@@ -54,6 +54,7 @@ class Key:
 
     @property
     def words(self) -> tuple[int, int]:
+        """The key's two halves, each in [0, 2**32)."""
         if self._words is None:
             device = "cpu" if self._generator is None else self._generator.device
             bits = torch.randint(-(2**63), 2**63 - 1, (), generator=self._generator, device=device, dtype=torch.int64)
