@@ -59,7 +59,8 @@ class Threat(ABC):
         if self.bound:  # made by `at` from a threat that was checked
             return
         name = type(self).__name__
-        if isinstance(self.eps, bool) or not isinstance(self.eps, int | float | Tensor):
+        boolean = isinstance(self.eps, bool) or (isinstance(self.eps, Tensor) and self.eps.dtype == torch.bool)
+        if boolean or not isinstance(self.eps, int | float | Tensor):
             raise TypeError(f"eps must be a number or a tensor of shape (N,), got {self.eps!r}: {name}(0.1)")
         eps = torch.as_tensor(self.eps)
         if eps.ndim > 1 or eps.isnan().any() or (eps < 0).any():
@@ -208,10 +209,11 @@ class Threat(ABC):
         Bounds and mask are held exactly. The distance may exceed ``eps`` by the rounding of
         ``x + perturbation`` alone, half a unit in the last place of each feature, and by a few units in the last
         place of ``eps``: ``u * (4 eps + max(|x_adv|) * D ** (1 / p))`` with ``u`` the dtype's machine epsilon and
-        ``D`` the number of features. For Linf and float32 inputs in [0, 1] that is 1.2e-7.
+        ``D`` the number of features. For Linf and float32 inputs in [0, 1] that is 1.2e-7. NaN and infinite
+        values are outside.
         """
         low, high = self.limits(x)
-        inside = ((x_adv >= low) & (x_adv <= high)).flatten(1).all(1)
+        inside = ((x_adv >= low) & (x_adv <= high) & x_adv.isfinite()).flatten(1).all(1)
         return inside & (self.distance(x_adv, x) <= self._radius_with_rounding(x_adv))
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:

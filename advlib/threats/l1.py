@@ -15,8 +15,11 @@ from advlib.threats.roots import increasing_root
 
 
 def movable(threat: Threat, grad: Tensor, x_adv: Tensor | None) -> Tensor:
-    """``grad`` with zeros where a feature at ``x_adv`` has no room to move along it."""
-    return grad if x_adv is None else torch.where(room(grad, x_adv, threat.limits(x_adv)) > 0, grad, 0)
+    """``grad`` with zeros where a feature at ``x_adv`` has no room, beyond rounding, to move along it."""
+    if x_adv is None:
+        return grad
+    rounding = 8 * torch.finfo(x_adv.dtype).eps * x_adv.abs()
+    return torch.where(room(grad, x_adv, threat.limits(x_adv)) > rounding, grad, 0)
 
 
 def largest(grad: Tensor, share: float) -> Tensor:
@@ -27,6 +30,16 @@ def largest(grad: Tensor, share: float) -> Tensor:
         return grad
     index = flat.abs().topk(count, dim=1).indices
     return torch.zeros_like(flat).scatter_(1, index, flat.gather(1, index)).reshape(grad.shape)
+
+
+def check_sparsity(share: float) -> None:
+    """Checks that a sparse step's share of the features is one.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"sparsity must be a share of the features in [0, 1], got {share}: 0.01 moves one percent")
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,10 @@ class L1(Threat):
     sparsity: float = 0.01  # Tramer & Boneh 2019 (1904.13000): the 99th percentile of the gradient
 
     p: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sparsity(self.sparsity)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
@@ -101,7 +118,7 @@ class L1(Threat):
         # n exponentials over their sum with one more: uniform in the simplex
         size = torch.where(free, noise.exponential(x), 0)
         slack = noise.stream(1).exponential(x.new_empty(len(x), 1))
-        total = _norm(size.flatten(1)) + slack
+        total = (_norm(size.flatten(1)) + slack).clamp_min(torch.finfo(x.dtype).tiny)
         change = size * noise.stream(2).signs(x) / column(total, x)
         return x + self.radius(x) * change
 
