@@ -48,9 +48,17 @@ def autograd(ask: Ask, x: Tensor, noise: Noise) -> Estimate:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         output, values = ask(x)
-    last = len(values) - 1
-    gradients = tuple(_gradient(value, x, retain=i < last) for i, value in enumerate(values))
-    return Estimate(_detached(output), tuple(value.detach() for value in values), gradients, 1, len(values))
+    last, forwards = len(values) - 1, 1
+    try:
+        gradients = tuple(_gradient(value, x, retain=i < last) for i, value in enumerate(values))
+    except RuntimeError as error:
+        if "donated" not in str(error):
+            raise
+        # the graph of a compiled model can be walked only once: one forward pass for each objective
+        with torch.enable_grad():
+            gradients = tuple(_gradient(ask(x)[1][i], x, retain=False) for i in range(len(values)))
+        forwards += len(values)
+    return Estimate(_detached(output), tuple(v.detach() for v in values), gradients, forwards, len(values))
 
 
 def _detached(output: Any) -> Any:

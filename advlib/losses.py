@@ -107,12 +107,15 @@ def resolve(loss: str | Loss, logits_of: Callable[[Any], Tensor] | None = None) 
 
     Raises:
         ValueError: If no loss has that name.
+        TypeError: If ``loss`` is neither a name nor a callable.
     """
+    message = f"loss must be one of {', '.join(LOSSES)}, or a callable, got {loss!r}"
     if isinstance(loss, str):
         if loss not in LOSSES:
-            names = ", ".join(LOSSES)
-            raise ValueError(f"loss must be one of {names}, or a callable, got {loss!r}")
+            raise ValueError(message)
         loss = LOSSES[loss]
+    if not callable(loss):
+        raise TypeError(message)
     if logits_of is None or loss not in LOSSES.values():
         return loss
     on_logits = loss

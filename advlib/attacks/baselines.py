@@ -57,15 +57,18 @@ class GaussianNoise(RandomPoints):
 
 
 class SaltAndPepper(RandomPoints):
-    """A random share of the features, another in each draw, set to the lowest or the highest value."""
+    """Random features, as many as L0 allows or a random share, set to the lowest or the highest value."""
 
     def draw(self, task: Task, noise: Noise) -> Tensor:
         low, high = task.threat.box(task.x)
         if not bool((low.isfinite() & high.isfinite()).all()):
             raise ValueError("salt and pepper are the ends of the bounds: give the threat model finite bounds")
-        share = noise.stream(2).uniform(column(torch.empty_like(task.x.flatten(1)[:, 0]), task.x))
-        extreme = torch.where(noise.stream(1).uniform(task.x) < 0.5, low, high)
-        chosen = noise.uniform(task.x) < share
+        if isinstance(task.threat, L0):
+            chosen = task.threat.sample(task.x, noise) != task.x  # the whole budget, each feature as likely
+        else:
+            share = noise.stream(2).uniform(column(torch.empty_like(task.x.flatten(1)[:, 0]), task.x))
+            chosen = noise.uniform(task.x) < share
+        extreme = torch.where(noise.stream(3).uniform(task.x) < 0.5, low, high)
         return task.threat.project(torch.where(chosen, extreme, task.x), task.x)
 
 

@@ -18,7 +18,7 @@ def movable(threat: Threat, grad: Tensor, x_adv: Tensor | None) -> Tensor:
     """``grad`` with zeros where a feature at ``x_adv`` has no room, beyond rounding, to move along it."""
     if x_adv is None:
         return grad
-    rounding = 8 * torch.finfo(x_adv.dtype).eps * x_adv.abs()
+    rounding = 8 * torch.finfo(x_adv.dtype).eps * column(x_adv.flatten(1).abs().amax(1), x_adv)
     return torch.where(room(grad, x_adv, threat.limits(x_adv)) > rounding, grad, 0)
 
 

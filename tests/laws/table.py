@@ -1,0 +1,100 @@
+"""The attacks that the laws hold for. A new attack adds one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import advlib
+from advlib import L0, L1, L2, Linf
+from advlib.threats import Threat
+
+NORMS: dict[str, Callable[..., Threat]] = {
+    "linf": partial(Linf, 0.1),
+    "l2": partial(L2, 0.5),
+    "l1": partial(L1, 1.0, sparsity=0.2),
+    "l0": partial(L0, 4),
+}
+LENGTHS = ("linf", "l2", "l1")
+SHAPES = {"features": (12,), "image": (3, 4, 3), "volume": (2, 3, 2, 2)}
+CLASSES = 5
+
+
+class Row(NamedTuple):
+    """One attack: how it is called in the laws, and what it is."""
+
+    attack: Callable[..., Tensor]
+    norms: tuple[str, ...] = ("linf", "l2", "l1", "l0")
+    random: bool = False  # draws noise as it is called here
+    gradients: bool = True  # follows gradients
+    targets: bool = True  # has a targeted form that moves towards the class
+    settings: dict[str, Any] = {}
+
+
+ATTACKS: dict[str, Row] = {
+    "fgsm": Row(advlib.fgsm),
+    "bim": Row(advlib.bim, settings={"steps": 5}),
+    "mim": Row(advlib.mim, settings={"steps": 5}),
+    "pgd": Row(advlib.pgd, random=True, settings={"steps": 5}),
+    "pgd, fixed start": Row(advlib.pgd, settings={"steps": 5, "random_start": False}),
+    "pgd, restarts, first": Row(advlib.pgd, random=True, settings={"steps": 4, "restarts": 2, "keep": "first"}),
+    "pgd, last": Row(advlib.pgd, random=True, settings={"steps": 4, "keep": "last"}),
+    "jsma": Row(advlib.jsma, norms=("l0",)),
+    "jsma, decreasing": Row(advlib.jsma, norms=("l0",), settings={"theta": -0.3, "keep": "strongest"}),
+    "uniform_noise": Row(advlib.uniform_noise, random=True, gradients=False, targets=False, settings={"steps": 3}),
+    "gaussian_noise": Row(advlib.gaussian_noise, LENGTHS, True, False, False, {"steps": 3}),
+    "salt_and_pepper": Row(advlib.salt_and_pepper, random=True, gradients=False, targets=False, settings={"steps": 3}),
+}
+
+
+def call(name: str, *args: Any, **kwargs: Any) -> Tensor:
+    """Runs an attack of the table with its settings."""
+    row = ATTACKS[name]
+    return row.attack(*args, **{**row.settings, **kwargs})
+
+
+def build(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
+    """A small smooth network, with batch normalisation and dropout, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        features = int(torch.tensor(shape).prod())
+        model = nn.Sequential(
+            nn.Flatten(), nn.Linear(features, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(), nn.Linear(16, CLASSES)
+        )
+        model[2].running_mean.normal_(0, 0.2)
+        model[2].running_var.uniform_(0.5, 1.5)
+    return model.to(dtype).eval()
+
+
+def batch(shape: tuple[int, ...], rows: int = 6, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
+    """Inputs in [0, 1], some features exactly at either end."""
+    values = torch.rand(rows, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return (1.2 * values - 0.1).clamp(0, 1).to(dtype)
+
+
+def classes(model: nn.Module, x: Tensor) -> Tensor:
+    """What the model says, so that every row starts out right."""
+    with torch.no_grad():
+        return model(x).argmax(1)
+
+
+def every(*, shapes: tuple[str, ...] = tuple(SHAPES), where: Callable[[Row], bool] = lambda row: True) -> Any:
+    """Parametrizes a law over attack × norm × shape."""
+    cases = [
+        pytest.param(name, NORMS[norm](), SHAPES[shape], id=f"{name}-{norm}-{shape}")
+        for name, row in ATTACKS.items()
+        if where(row)
+        for norm in row.norms
+        for shape in shapes
+    ]
+    return pytest.mark.parametrize(("name", "threat", "shape"), cases)
+
+
+def seeded(seed: int = 7) -> torch.Generator:
+    """A generator in a known state."""
+    return torch.Generator().manual_seed(seed)

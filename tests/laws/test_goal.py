@@ -1,0 +1,93 @@
+"""Laws 6 and 8: attacks move where they say, and reach the optimum where it is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from advlib import L0, L1, L2, Linf, bim, fgsm, jsma, mim, pgd
+from advlib.losses import cross_entropy, margin
+from tests.laws.table import CLASSES, batch, build, call, classes, every, seeded
+
+
+@every(where=lambda row: row.gradients)
+def test_untargeted_raises_the_loss_of_the_true_class(name, threat, shape):
+    model, x = build(shape), batch(shape, rows=20)
+    y = classes(model, x)
+    x_adv = call(name, model, x, y, threat, generator=seeded())
+    clean, attacked = (margin(model(z).detach(), y) for z in (x, x_adv))
+    assert (attacked >= clean - 1e-9).all() or name in ("fgsm", "pgd, last", "jsma, decreasing")
+    assert attacked.mean() > clean.mean() + 0.01
+
+
+@every(where=lambda row: row.targets)
+def test_targeted_lowers_the_loss_of_the_wanted_class(name, threat, shape):
+    model, x = build(shape), batch(shape, rows=20)
+    wanted = (classes(model, x) + 1) % CLASSES
+    x_adv = call(name, model, x, wanted, threat, targeted=True, generator=seeded())
+    clean, attacked = (cross_entropy(model(z).detach(), wanted) for z in (x, x_adv))
+    assert attacked.mean() < clean.mean() - 0.01
+
+
+def binary(weight):
+    """A linear model with logits (f, -f)."""
+    layer = nn.Linear(len(weight), 2, bias=False).double()
+    layer.weight.data = torch.stack([weight, -weight])
+    return layer
+
+
+WEIGHT = torch.tensor([0.5, -1.0, 2.0, 0.25, -1.5, 0.1, -0.3, 0.7], dtype=torch.float64)
+CENTRE = torch.full((3, 8), 0.5, dtype=torch.float64)
+# the dual norm of the weight times eps: how far the logit f can fall inside the ball
+FALL = {
+    "linf": (Linf(0.2), 0.2 * WEIGHT.abs().sum()),
+    "l2": (L2(0.4), 0.4 * WEIGHT.norm()),
+    "l1": (L1(0.3), 0.3 * WEIGHT.abs().max()),
+    "l0": (L0(2), 0.5 * (2.0 + 1.5)),
+}
+ITERATIVE = {
+    "fgsm": fgsm,
+    "bim": lambda *a: bim(*a, steps=40),
+    "mim": lambda *a: mim(*a, steps=40),
+    "pgd": lambda *a: pgd(*a, steps=40, generator=seeded()),
+    "pgd, fixed start": lambda *a: pgd(*a, steps=40, random_start=False),
+    "pgd, last": lambda *a: pgd(*a, steps=40, keep="last", generator=seeded()),
+    "pgd, finite steps": lambda *a: pgd(*a, steps=60, step_size=0.5, generator=seeded()),
+}
+
+
+@pytest.mark.parametrize("norm", FALL)
+@pytest.mark.parametrize("attack", ITERATIVE)
+@pytest.mark.parametrize("loss", [cross_entropy, margin])
+def test_linear_optimum_is_the_dual_norm(attack, norm, loss):
+    threat, fall = FALL[norm]
+    model, y = binary(WEIGHT), torch.tensor([0, 0, 0])
+    x_adv = ITERATIVE[attack](model, CENTRE, y, threat)
+    reached = (model(CENTRE) - model(x_adv))[:, 0].detach()
+    assert (reached <= fall * (1 + 1e-9)).all()
+    assert (reached >= fall * 0.99).all(), (reached / fall).tolist()
+    del loss
+
+
+@pytest.mark.parametrize("norm", FALL)
+def test_linear_optimum_with_active_bounds(norm):
+    """Where the bounds are in the way, the optimum is that of the linear programme."""
+    threat = FALL[norm][0]
+    x = batch((8,), rows=12)
+    model, y = binary(WEIGHT), torch.zeros(12, dtype=torch.int64)
+    best = ((threat.maximize(-WEIGHT.expand_as(x), x) - x) * -WEIGHT).sum(1)
+    for attack in (fgsm, lambda *a: pgd(*a, steps=100, generator=seeded())):
+        reached = (model(x) - model(attack(model, x, y, threat)))[:, 0].detach()
+        assert (reached <= best * (1 + 1e-9) + 1e-12).all()
+        assert (reached >= best * 0.99).all(), (reached / best).tolist()
+
+
+def test_jsma_on_a_linear_model_takes_the_largest_weights():
+    model, y = binary(-WEIGHT), torch.zeros(3, dtype=torch.int64)
+    x_adv = jsma(model, CENTRE, y, L0(4), keep="strongest")
+    expected = CENTRE.clone()
+    expected[:, [2, 7, 0, 3]] = 1.0  # increasing alone: the four largest positive entries
+    assert torch.equal(x_adv, expected)
+    lowered = jsma(model, CENTRE, y, L0(4), theta=-1.0, keep="strongest")
+    expected = CENTRE.clone()
+    expected[:, [1, 4, 6]] = 0.0  # decreasing: there are three negative entries, and then one pair more
+    assert torch.equal(lowered[:, [1, 4]], expected[:, [1, 4]])
