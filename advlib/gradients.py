@@ -162,8 +162,11 @@ def jacobian(model: Callable[[Tensor], Tensor], x: Tensor, classes: Tensor) -> T
         True
     """
     classes = torch.as_tensor(classes, device=x.device)
-    if classes.ndim not in (1, 2) or (classes.ndim == 2 and len(classes) != len(x)):
-        raise ValueError(f"classes must have shape (k,) or (N, k), got {tuple(classes.shape)} for N={len(x)}")
+    fits = classes.ndim == 1 or (classes.ndim == 2 and len(classes) == len(x))
+    if not fits or classes.shape[-1] == 0:
+        raise ValueError(
+            f"classes must have shape (k,) or (N, k), k at least 1, got {tuple(classes.shape)} for N={len(x)}"
+        )
     with torch.inference_mode(False), torch.enable_grad():
         classes = classes.clone().expand(len(x), -1)
         x = x.detach().clone().requires_grad_()

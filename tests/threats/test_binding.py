@@ -132,7 +132,7 @@ def test_scale_of_l0_is_the_width_of_what_may_move():
 
 @pytest.mark.parametrize("norm", [Linf, L2, L1])
 def test_scale_needs_a_finite_eps(norm):
-    with pytest.raises(ValueError, match="step_size=None needs a finite eps, got .*inf.*: give step_size a number"):
+    with pytest.raises(ValueError, match=r"step_size=None needs a finite eps, got .*inf.*: give step_size a number"):
         norm(math.inf).scale(torch.zeros(1, 2))
 
 
