@@ -26,10 +26,17 @@ docs: $(VENV)/docs.done  ## the documentation, in docs/_build/html
 mutants: $(VENV)/test.done  ## break the library in many small ways; every break must fail a test
 	$(BIN)/python tests/mutants.py
 
-bench:  ## time the attacks beside other libraries', installed in an environment of their own
+bench: VENV = .venv-bench
+bench: .venv-bench/peers.done  ## time the attacks beside other libraries', installed in an environment of their own
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/jsma.py
+	$(BIN)/python benchmarks/pgd_strength.py
+
+.venv-bench/peers.done: pyproject.toml constraints.txt benchmarks/requirements.txt benchmarks/peers.txt
 	$(MAKE) VENV=.venv-bench .venv-bench/bench.done
-	.venv-bench/bin/python benchmarks/overhead.py
-	.venv-bench/bin/python benchmarks/jsma.py
+	$(PIP) -r benchmarks/requirements.txt
+	$(PIP) --no-deps -r benchmarks/peers.txt
+	touch $@
 
 gpu:  ## on a machine with a CUDA device and torch: the tests and timings there, with its own Python
 	PYTHONPATH=. $(PYTHON) -m pytest -m gpu
