@@ -26,7 +26,7 @@ docs: $(VENV)/docs.done  ## the documentation, in docs/_build/html
 mutants: $(VENV)/test.done  ## break the library in many small ways; every break must fail a test
 	$(BIN)/python tests/mutants.py
 
-bench: VENV = .venv-bench
+bench .venv-bench/peers.done: VENV = .venv-bench
 bench: .venv-bench/peers.done  ## time the attacks beside other libraries', installed in an environment of their own
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/jsma.py
