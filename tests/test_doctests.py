@@ -1,0 +1,67 @@
+"""The examples in docstrings run, and print what they say."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import advlib
+from advlib import attacks, data, gradients, losses, models, search, threats, zoo
+from advlib.attacks.bim import BasicIterative
+
+SLOW = {"advlib.demo.demo"}  # the demonstration itself, tested in tests/test_demo.py
+
+
+def examples():
+    """Every docstring of the package that holds an example."""
+    found = []
+    for _, name, _ in pkgutil.walk_packages(advlib.__path__, "advlib."):
+        if not name.endswith("__main__"):
+            found += doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name)
+    return {test.name: test for test in found if test.examples and test.name not in SLOW}
+
+
+EXAMPLES = examples()
+
+
+def names():
+    """What an example may use without saying where it comes from."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 10))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.randn(10, 36, generator=generator))
+    x = torch.rand(6, 1, 6, 6, generator=generator)
+    modules = (advlib, attacks, data, gradients, losses, models, search, threats, zoo)
+    public = {name: value for module in modules for name, value in vars(module).items() if not name.startswith("_")}
+    digits = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
+    return {
+        **public,
+        "torch": torch,
+        "nn": nn,
+        "model": model,
+        "x": x,
+        "y": model(x).argmax(1),
+        "data": data.Dataset(*digits, *digits),
+        "MyRule": partial(BasicIterative, 20, None),
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name, capsys):
+    test = EXAMPLES[name]
+    test.globs.update(names())
+    failed, _ = doctest.DocTestRunner().run(test)
+    assert not failed, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", [attacks, threats, models])
+def test_everything_that_a_user_calls_first_has_an_example(module):
+    for name, value in vars(module).items():
+        if callable(value) and not name.startswith("_") and not inspect.isabstract(value):
+            ours = value.__module__.startswith(module.__name__)
+            assert not ours or f"{value.__module__}.{value.__name__}" in EXAMPLES, f"{name} has no example"
