@@ -19,6 +19,8 @@ Bounds = tuple["float | Tensor", "float | Tensor"]
 
 def tensor_like(value: float | Tensor, like: Tensor) -> Tensor:
     """A number or tensor as a tensor with the dtype and device of ``like``, rounded once, to that dtype."""
+    if isinstance(value, int | float):
+        return like.new_full((), value)  # written on the device: a copy from the host would wait for it
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 

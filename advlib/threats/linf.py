@@ -18,15 +18,16 @@ from advlib.threats.base import Threat
 class Linf(Threat):
     """Perturbations whose largest absolute entry is at most ``eps``.
 
+    Args:
+        ball: Lowest and highest values by ball and bounds, on the result of :meth:`at` only.
+
     Example:
         >>> x, x_adv = torch.full((1, 3), 0.95), torch.tensor([[0.5, 0.96, 2.0]])
         >>> Linf(0.1).project(x_adv, x)
         tensor([[0.8500, 0.9600, 1.0000]])
     """
 
-    ball: tuple[Tensor, Tensor] | None = dataclasses.field(
-        default=None, repr=False, kw_only=True
-    )  # the box, once bound to a batch
+    ball: tuple[Tensor, Tensor] | None = dataclasses.field(default=None, repr=False, kw_only=True)
 
     p: ClassVar[float] = math.inf
 

@@ -147,6 +147,16 @@ def test_no_inside_point_is_on_the_other_side(problem, seed):
             assert away @ (q - p[i].numpy().ravel()) <= 4 * problem.tolerance * size
 
 
+@pytest.mark.parametrize("norm", ["L2", "L1"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_inside_even_where_root_finding_gives_up(norm, steps, monkeypatch):
+    monkeypatch.setattr("advlib.threats.roots._STEPS", steps)
+    rng = torch.Generator().manual_seed(0)
+    x = torch.full((300, 20), 0.5)
+    x_adv = x + torch.randn(x.shape, generator=rng) * 10 ** (3 * torch.randn(x.shape, generator=rng))
+    assert make(norm, 0.7).contains(make(norm, 0.7).project(x_adv, x), x).all()
+
+
 SCALES = [1e-30, 1e-20, 1e-10, 1.0, 1e10, 1e18]
 
 
