@@ -19,7 +19,7 @@ class Linf(Threat):
     """Perturbations whose largest absolute entry is at most ``eps``.
 
     Args:
-        ball: Lowest and highest values by ball and bounds, on the result of :meth:`at` only.
+        ball: Lowest and highest values by ball and bounds, on the result of :meth:`Threat.at` only.
 
     Example:
         >>> x, x_adv = torch.full((1, 3), 0.95), torch.tensor([[0.5, 0.96, 2.0]])
