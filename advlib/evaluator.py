@@ -150,7 +150,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self.key = Key(generator)
         self._guard = guard(model)
         with torch.inference_mode(False), torch.no_grad():
-            _check_inputs(x)
+            check_inputs(x)
             # An inference tensor cannot take part in autograd; a copy made here can.
             self.x = x.clone() if x.is_inference() else x.detach()
             self.y = _labels("y", y, self.x)
@@ -270,7 +270,13 @@ def _values_only(ask: Ask, points: Tensor) -> Estimate:
     return Estimate(output, values, (), 1, 0)
 
 
-def _check_inputs(x: Tensor) -> None:
+def check_inputs(x: Tensor) -> None:
+    """Checks that ``x`` can be attacked at all, whatever the threat model.
+
+    Raises:
+        TypeError: If it is no float32 or float64 tensor.
+        ValueError: If it has no rows, or values that are not finite.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor (N, ...), got {type(x).__name__}: torch.as_tensor(x)")
     if x.dtype not in (torch.float32, torch.float64):

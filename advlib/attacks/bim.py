@@ -70,7 +70,7 @@ def bim(
         threat: The norm ball, in the units of ``x``.
         steps: Updates.
         step_size: Length of a step in the norm of ``threat`` (for L0, in the units of ``x``). None means
-            ``eps / steps`` (for L0, the width of the bounds over ``steps``): just enough to reach the border. The
+            ``eps / steps`` (for L0, four widths of the bounds over ``steps``): just enough to reach the border. The
             paper steps by one grey level, 1/255.
         loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
         **options: Any of :class:`~advlib.search.SearchOptions`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from advlib.evaluator import check_inputs
 from advlib.kernels.pairs import best_pair
 from advlib.losses import Loss
 from advlib.noise import Noise
@@ -113,6 +114,7 @@ def jsma(
         raise ValueError(
             f"theta must be a number other than 0, got {theta}: 1.0 increases features, -1.0 decreases them"
         )
+    check_inputs(x)
     logits_of = options.get("logits_of") or (lambda output: output)
     settings: dict[str, Any] = {"keep": "first", **options}
     rule = SaliencyMap(theta, logits_of)
@@ -121,7 +123,8 @@ def jsma(
 
 def _steps(x: Tensor, threat: L0, theta: float) -> int:
     """Steps after which the whole budget must be spent: its pairs, each moved across the width of the bounds."""
-    features = math.prod(x.shape[1:])
-    budget = min(float(torch.as_tensor(threat.eps).max()), features) if len(x) else 0
-    width = float(threat.scale(x).max()) if len(x) else 0
+    budget = float(torch.as_tensor(threat.eps).max()) * (x.shape[1] if threat.per_pixel else 1)
+    budget = min(budget, math.prod(x.shape[1:]))
+    low, high = threat.finite_bounds(x)
+    width = float((high - low).max())
     return max(1, int(budget) // 2 * math.ceil(width / abs(theta) - 1e-9))

@@ -71,7 +71,7 @@ def mim(
         threat: The norm ball, in the units of ``x``.
         steps: Updates (10, section 4.1 of the paper).
         step_size: Length of a step in the norm of ``threat`` (for L0, in the units of ``x``). None means
-            ``eps / steps``, as in the paper (for L0, the width of the bounds over ``steps``).
+            ``eps / steps``, as in the paper (for L0, four widths of the bounds over ``steps``).
         decay: What is kept of the momentum at each step (1.0, section 4.1 of the paper).
         loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
         **options: Any of :class:`~advlib.search.SearchOptions`.

@@ -40,8 +40,8 @@ def best_pair(a: Tensor, b: Tensor, allowed: Tensor) -> Pair:
         allowed: ``(N, D)`` bool, the features that may take part.
     """
     if a.shape[1] < 2 or len(a) == 0:
-        nowhere = torch.zeros_like(a[:, :1], dtype=torch.int64).squeeze(1)
-        return Pair(nowhere, nowhere, torch.zeros_like(nowhere, dtype=a.dtype))
+        nowhere = torch.zeros(len(a), dtype=torch.int64, device=a.device)
+        return Pair(nowhere, nowhere, nowhere.to(a.dtype))
     a, b = _scaled(a, allowed), _scaled(b, allowed)
     sums = a + b
     top, index = sums.topk(min(_LIST, sums.shape[1]), dim=1)

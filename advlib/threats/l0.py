@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advlib.noise import Noise
 from advlib.threats.base import Threat, normalized, room, tensor_like
-from advlib.threats.l1 import check_sparsity, largest, movable
+from advlib.threats.l1 import check_sparsity, largest
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class L0(Threat):
         return torch.where(self._keep(self._counted(gain), x), boxed, x)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
-        return largest(normalized(movable(self, grad, x_adv)), self.sparsity)
+        # a feature at its bound keeps its gradient, by which the projection ranks it
+        return largest(normalized(grad), self.sparsity)
 
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         change = torch.where(grad != 0, room(grad, x, self.box(x)) * grad.sign(), 0)
@@ -76,11 +77,20 @@ class L0(Threat):
         return torch.where(keep, torch.clamp(x + change, *self.box(x)), x)
 
     def scale(self, x: Tensor) -> Tensor:
-        """``(N,)`` the largest width of a row's bounds, since ``eps`` is a count and no length."""
-        low, high = self._finite_bounds(x)
-        return (high - low).expand_as(x).flatten(1).amax(1)
+        """``(N,)`` four times the largest width of a row's bounds, since ``eps`` is a count and no length.
 
-    def _finite_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        Steps well beyond the bounds let the gradient decide which features stay, not what is there already; four
+        widths were best in ``benchmarks/pgd_strength.py``.
+        """
+        low, high = self.finite_bounds(x)
+        return 4 * (high - low).expand_as(x).flatten(1).amax(1)
+
+    def finite_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each feature.
+
+        Raises:
+            ValueError: If there are none.
+        """
         low, high = self.limits(x)
         if not bool((low.isfinite() & high.isfinite()).all()):
             raise ValueError(
@@ -90,7 +100,7 @@ class L0(Threat):
         return low, high
 
     def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
-        low, high = self._finite_bounds(x)
+        low, high = self.finite_bounds(x)
         value = low + (high - low) * noise.uniform(x)
         order = self._counted(torch.where(free, 1 + noise.stream(1).uniform(x), 0))
         if self.per_pixel:  # one draw per pixel, not a sum over its channels

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ SHAPES = {"features": (12,), "image": (3, 4, 3), "volume": (2, 3, 2, 2)}
 CLASSES = 5
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """One attack: how it is called in the laws, and what it is."""
 
     attack: Callable[..., Tensor]
@@ -33,7 +35,7 @@ class Row(NamedTuple):
     random: bool = False  # draws noise as it is called here
     gradients: bool = True  # follows gradients
     targets: bool = True  # has a targeted form that moves towards the class
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 ATTACKS: dict[str, Row] = {
@@ -83,13 +85,19 @@ def classes(model: nn.Module, x: Tensor) -> Tensor:
         return model(x).argmax(1)
 
 
-def every(*, shapes: tuple[str, ...] = tuple(SHAPES), where: Callable[[Row], bool] = lambda row: True) -> Any:
+def every(
+    *,
+    shapes: tuple[str, ...] = tuple(SHAPES),
+    norms: tuple[str, ...] = tuple(NORMS),
+    where: Callable[[Row], bool] = lambda row: True,
+) -> Any:
     """Parametrizes a law over attack × norm × shape."""
     cases = [
         pytest.param(name, NORMS[norm](), SHAPES[shape], id=f"{name}-{norm}-{shape}")
         for name, row in ATTACKS.items()
         if where(row)
         for norm in row.norms
+        if norm in norms
         for shape in shapes
     ]
     return pytest.mark.parametrize(("name", "threat", "shape"), cases)

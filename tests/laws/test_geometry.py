@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from advlib import Linf
-from tests.laws.table import ATTACKS, NORMS, batch, build, call, classes, every, seeded
+from advlib import Linf, salt_and_pepper
+from tests.laws.table import ATTACKS, LENGTHS, NORMS, batch, build, call, classes, every, seeded
 
 
 @every()
@@ -53,10 +53,8 @@ def test_eps_zero_returns_x(name, threat, shape):
     assert x_adv.data_ptr() != x.data_ptr()
 
 
-@every(shapes=("features",), where=lambda row: "linf" in row.norms)
+@every(shapes=("features",), norms=LENGTHS, where=lambda row: row.attack is not salt_and_pepper)
 def test_no_bounds(name, threat, shape):
-    if name == "salt_and_pepper" or threat.p == 0:
-        pytest.skip("has no meaning without bounds")
     model, x = build(shape), 3 * batch(shape) - 1
     x_adv = call(name, model, x, classes(model, x), dataclasses.replace(threat, bounds=None), generator=seeded())
     assert dataclasses.replace(threat, bounds=None).contains(x_adv, x).all()

@@ -1,0 +1,349 @@
+"""The driver: what it asks, what it keeps, what it counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advlib import L2, Linf
+from advlib.gradients import eot, finite_differences
+from advlib.models import Counted
+from advlib.search import Evaluator, Rule, Trace, guard, search
+
+
+class WalkState(NamedTuple):
+    query: Tensor
+    step: Tensor
+
+
+class Walk(Rule[WalkState]):
+    """Visits ``x + path[step]``, row by row, whatever the model says."""
+
+    def __init__(self, path: list[list[float]], order: int = 1, stop: int | None = None) -> None:
+        self.path, self.order, self.stop = torch.tensor(path, dtype=torch.float64), order, stop
+
+    def at(self, task, step):
+        return task.x + self.path[task.row, step].unsqueeze(1)
+
+    def start(self, task, point, noise):
+        step = torch.zeros_like(task.row)
+        return WalkState(self.at(task, step), step)
+
+    def update(self, state, feedback, task, noise):
+        step = state.step + 1
+        if self.stop is not None:
+            step = step.clamp_max(self.stop)
+        return WalkState(self.at(task, step), step)
+
+    def finished(self, state):
+        return None if self.stop is None else state.step >= self.stop
+
+
+def scalar(z):
+    """One feature; class 1 above 0.5, and the further above or below the surer."""
+    return torch.cat([0.5 - z, z - 0.5], dim=1)
+
+
+X = torch.tensor([[0.2], [0.2]], dtype=torch.float64)
+Y = torch.tensor([0, 0])
+BALL = Linf(1.0)
+
+
+def offsets(result):
+    return (result.x_adv - X).squeeze(1).tolist()
+
+
+def test_strongest_prefers_success_then_loss_and_asks_about_the_last_point():
+    path = [[0.0, 0.35, 0.4, 0.1], [0.1, 0.2, 0.05, 0.25]]
+    result = search(scalar, X, Y, BALL, Walk(path), steps=3, loss="margin")
+    assert offsets(result) == pytest.approx([0.4, 0.25])
+    assert result.success.tolist() == [True, False]
+    assert result.loss.tolist() == pytest.approx([0.2, -0.1])
+    assert result.distance.tolist() == pytest.approx([0.4, 0.25])
+
+
+def test_strongest_prefers_a_success_of_lower_loss():
+    def loss(output, y, target=None):
+        return -(output[:, 1] + 0.1).abs()  # largest short of where the class changes
+
+    path = [[0.2, 0.4, 0.36, 0.2], [0.0, 0.29, 0.2, 0.1]]
+    result = search(scalar, X, Y, BALL, Walk(path), steps=3, loss=loss)
+    assert result.success.tolist() == [True, False]
+    assert offsets(result) == pytest.approx([0.36, 0.2])
+
+
+def test_first_stops_each_row_at_its_first_success_and_stops_asking():
+    seen = []
+
+    def model(z):
+        seen.append(len(z))
+        return scalar(z)
+
+    path = [[0.0, 0.35, 0.6, 0.7], [0.0, 0.1, 0.2, 0.25]]
+    result = search(model, X, Y, BALL, Walk(path), steps=3, loss="margin", keep="first")
+    assert offsets(result) == pytest.approx([0.35, 0.25])
+    assert seen == [2, 2, 1, 1]
+    assert result.forwards.tolist() == [2, 4]
+    assert result.backwards.tolist() == [2, 3]
+
+
+def test_first_ends_when_every_row_has_succeeded():
+    result = search(scalar, X, Y, BALL, Walk([[0.0, 0.4, 0, 0]] * 2), steps=3, keep="first")
+    assert result.forwards.tolist() == [2, 2]
+    assert offsets(result) == pytest.approx([0.4, 0.4])
+
+
+def test_nearest_keeps_the_nearest_success_inside_or_the_clean_row():
+    path = [[0.6, 0.35, 0.4, 0.1], [0.1, 0.2, 0.05, 0.25]]
+    result = search(scalar, X, Y, BALL, Walk(path), steps=3, keep="nearest")
+    assert offsets(result) == pytest.approx([0.35, 0.0])
+    assert result.success.tolist() == [True, False]
+    path = [[0.6, 0.35, 0.4, 0.1], [0.1, 0.2, 0.7, 0.25]]
+    result = search(scalar, X, Y, Linf(0.3), Walk(path), steps=3, keep="nearest")
+    assert torch.equal(result.x_adv, X)
+    assert not result.success.any()
+
+
+def test_last_returns_the_last_point_unasked():
+    counted = Counted(scalar)
+    path = [[0.0, 0.35, 0.6, 0.1], [0.0, 0.1, 0.2, 0.25]]
+    result = search(counted, X, Y, BALL, Walk(path), steps=3, keep="last")
+    assert offsets(result) == pytest.approx([0.1, 0.25])
+    assert result.success is None
+    assert result.loss is None
+    assert counted.forwards == counted.backwards == 6
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first", "nearest", "last"])
+def test_finished_rows_are_dropped_without_another_question(keep):
+    path = [[0.0, 0.1, 0.2, 0.2, 0.2], [0.0, 0.05, 0.1, 0.1, 0.1]]
+    result = search(scalar, X, Y, BALL, Walk(path, stop=1), steps=4, loss="margin", keep=keep)
+    assert result.forwards.tolist() == [1, 1]
+    assert offsets(result) == pytest.approx([0.0, 0.0])  # the last point it was asked about
+
+
+def test_a_rule_that_needs_values_alone_runs_no_backward_pass():
+    counted = Counted(scalar)
+    result = search(counted, X, Y, BALL, Walk([[0.0, 0.35]] * 2, order=0), steps=1)
+    assert (counted.forwards, counted.backwards) == (4, 0)
+    assert result.backwards.tolist() == [0, 0]
+
+
+class CandidateState(NamedTuple):
+    query: Tensor
+    candidate: Tensor
+
+
+class Overshoot(Rule[CandidateState]):
+    """Asks at x, and is judged further on."""
+
+    def start(self, task, point, noise):
+        return CandidateState(task.x, task.x + 0.4)
+
+    def update(self, state, feedback, task, noise):
+        return CandidateState(task.x, task.x + 0.35)
+
+
+@pytest.mark.parametrize("keep", ["strongest", "nearest"])
+def test_candidates_are_judged_in_place_of_queries(keep):
+    counted = Counted(scalar)
+    result = search(counted, X, Y, BALL, Overshoot(), steps=1, loss="margin", keep=keep)
+    assert offsets(result) == pytest.approx([0.4 if keep == "strongest" else 0.35] * 2)
+    assert result.success.all()
+    assert result.loss.tolist() == pytest.approx([0.2 if keep == "strongest" else 0.1] * 2)
+    assert result.forwards.sum() == counted.forwards
+
+
+class Stray(Walk):
+    pass
+
+
+def test_a_rule_that_leaves_the_threat_model_is_refused():
+    with pytest.raises(RuntimeError, match=r"Stray left the threat model on 1 of 2 rows.*project"):
+        search(scalar, X, Y, Linf(0.1), Stray([[0.0, 0.5], [0.0, 0.05]]), steps=1)
+
+
+def test_rows_keep_their_index_in_batches_and_after_compaction():
+    rows = torch.arange(9)
+    x = torch.full((9, 1), 0.2, dtype=torch.float64)
+    path = torch.linspace(0.0, 0.5, 9).unsqueeze(1) * torch.tensor([0.0, 0.5, 1.0, 1.0])
+    traces: list[Trace] = []
+    for size in (None, 1, 4):
+        result = search(
+            scalar, x, rows * 0, BALL, Walk(path.tolist()), steps=3, keep="first", batch_size=size, trace=traces.append
+        )
+        expected = torch.where(path[:, 1] > 0.3, path[:, 1], path[:, 2])
+        assert torch.allclose((result.x_adv - x).squeeze(1), expected.double())
+    assert [len(t.row) for t in traces[:4]] == [9, 9, 9, 5]  # rows leave once they have succeeded
+    assert traces[3].row.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_trace_sees_every_question():
+    traces: list[Trace] = []
+    path = [[0.0, 0.35, 0.4], [0.1, 0.2, 0.05]]
+    search(scalar, X, Y, BALL, Walk(path), steps=2, loss="margin", restarts=2, trace=traces.append)
+    assert [(t.restart, t.step) for t in traces] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert traces[1].loss.tolist() == pytest.approx([0.1, -0.2])
+    assert traces[1].success.tolist() == [True, False]
+
+
+class JumpState(NamedTuple):
+    query: Tensor
+
+
+class Jump(Rule[JumpState]):
+    """Goes from wherever it is put to a place that depends on the restart alone."""
+
+    def __init__(self, places):
+        self.places = places
+
+    def start(self, task, point, noise):
+        self.started = [*getattr(self, "started", []), point]
+        return JumpState(point)
+
+    def update(self, state, feedback, task, noise):
+        return JumpState(task.x + self.places[noise.restart])
+
+
+@pytest.mark.parametrize("places", [(0.45, 0.1, 0.2), (0.1, 0.2, 0.45), (0.2, 0.45, 0.1)])
+@pytest.mark.parametrize("keep", ["strongest", "first", "nearest"])
+def test_restarts_keep_the_best_of_all(places, keep):
+    result = search(scalar, X, Y, BALL, Jump(places), steps=1, restarts=3, keep=keep)
+    assert offsets(result) == pytest.approx([0.45, 0.45])
+    runs = 3 if keep != "first" else places.index(0.45) + 1
+    assert result.forwards.tolist() == [2 * runs] * 2
+
+
+def test_restarts_attack_again_only_the_rows_that_need_it():
+    x = torch.tensor([[0.2], [0.45]], dtype=torch.float64)
+    rows = []
+    search(scalar, x, Y, BALL, Jump((0.1, 0.35)), steps=1, restarts=2, keep="first", trace=lambda t: rows.append(t.row))
+    assert [r.tolist() for r in rows] == [[0, 1], [0, 1], [0], [0]]
+
+
+def test_init_starts_the_first_run_inside_the_ball_and_chance_the_others():
+    rule = Jump((0.0, 0.0))
+    init = X + 0.5
+    search(scalar, X, Y, Linf(0.3), rule, steps=1, restarts=2, init=init, random_start=True)
+    assert torch.allclose(rule.started[0], X + 0.3)
+    assert not torch.equal(rule.started[1], rule.started[0])
+    assert not torch.equal(rule.started[1], X)
+    with pytest.raises(ValueError, match="init must match x"):
+        search(scalar, X, Y, Linf(0.3), rule, steps=1, init=init.float())
+
+
+def test_random_starts_are_uniform_in_the_ball_and_differ_by_row_and_restart():
+    rule = Jump((0.0, 0.0))
+    x = torch.full((400, 1), 0.5, dtype=torch.float64)
+    search(scalar, x, torch.zeros(400, dtype=torch.int64), Linf(0.2), rule, steps=1, restarts=2, random_start=True)
+    starts = torch.stack(rule.started)
+    assert (starts - x).abs().max() <= 0.2
+    assert starts.unique().numel() == 800
+    assert (starts - x).mean().abs() < 0.02
+    assert (starts - x).std() == pytest.approx(0.2 / 3**0.5, rel=0.06)
+
+
+def test_counts_equal_what_the_model_saw():
+    for gradient, forwards, backwards in (
+        (eot(3), 3 * 2 + 1, 3 * 2),
+        (finite_differences(4), (1 + 8) * 2 + 1, 0),
+        (finite_differences(4, antithetic=False), (1 + 4) * 2 + 1, 0),
+    ):
+        counted = Counted(scalar)
+        result = search(counted, X, Y, BALL, Walk([[0.0, 0.1, 0.2]] * 2), steps=2, gradient=gradient)
+        assert result.forwards.tolist() == [forwards] * 2
+        assert result.backwards.tolist() == [backwards] * 2
+        assert (counted.forwards, counted.backwards) == (2 * forwards, 2 * backwards)
+
+
+def test_a_target_aims_the_loss_and_leaves_the_goal():
+    logits = lambda z: torch.cat([1 - z, z, 0.5 + 0 * z], dim=1)  # noqa: E731
+    path = [[0.0, 0.4], [0.4, 0.0]]
+    result = search(logits, X, Y, BALL, Walk(path), steps=1, loss="cross_entropy", target=torch.tensor([2, 1]))
+    assert result.success.tolist() == [True, True]  # class 0 is left, whichever class the loss aims at
+    assert offsets(result) == pytest.approx([0.4, 0.4])
+
+
+def test_evaluator_gives_values_and_gradients_and_counts_them_by_row():
+    model = nn.Linear(3, 4).double()
+    x, y = torch.rand(5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
+    rows = torch.tensor([3, 1])
+    with Evaluator(model, x, y, L2(1.0)) as evaluator:
+        values, gradients = evaluator.value_and_grad(x[rows], rows)
+        evaluator.value_and_grad(x)
+    points = x[rows].requires_grad_()
+    expected = nn.functional.cross_entropy(model(points), y[rows], reduction="none")
+    assert torch.allclose(values, expected)
+    assert torch.allclose(gradients, torch.autograd.grad(expected.sum(), points)[0])
+    assert evaluator.forwards.tolist() == [1, 2, 1, 2, 1]
+    assert evaluator.backwards.tolist() == [1, 2, 1, 2, 1]
+    assert model.weight.grad is None
+
+
+def test_guard_restores_flags_one_by_one():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(), nn.BatchNorm1d(3))
+    model[2].eval()
+    with guard(model):
+        assert not any(m.training for m in model.modules())
+    assert [m.training for m in model.modules()] == [True, True, True, False]
+
+
+def test_an_attack_inside_autocast_leaves_the_training_step_its_weight_gradients():
+    """Weights that autocast casts while gradients are off must not be reused by the caller."""
+    model = nn.Linear(4, 3)
+    x, y = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        search(model, x, y, Linf(0.1), Jump((0.0, 0.0)), steps=1)
+        nn.functional.cross_entropy(model(x), y).backward()
+    assert model.weight.grad is not None
+    assert model.weight.grad.abs().sum() > 0
+
+
+DISTRIBUTED = """
+import sys, torch
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from advlib import Linf, pgd
+
+torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=0, world_size=1)
+inner, reductions = nn.Linear(4, 3), []
+model = nn.parallel.DistributedDataParallel(inner)
+
+def count(state, bucket):
+    reductions.append(1)
+    return default_hooks.allreduce_hook(torch.distributed.group.WORLD, bucket)
+
+model.register_comm_hook(None, count)
+x, y = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+pgd(model, x, y, Linf(0.1), steps=3)
+nn.functional.cross_entropy(model(x), y).backward()
+assert len(reductions) == 1, reductions
+assert inner.weight.grad.abs().sum() > 0
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_distributed_data_parallel_reduces_once_per_training_step(tmp_path):
+    command = [sys.executable, "-c", DISTRIBUTED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_logits_of_reads_what_a_model_returns_and_a_loss_sees_all_of_it():
+    def model(z):
+        return {"logits": scalar(z), "detector": -2 * z}
+
+    def loss(output, y, target=None):
+        return output["logits"][:, 1] + output["detector"][:, 0]
+
+    path = [[0.0, 0.35], [0.0, 0.4]]
+    result = search(model, X, Y, BALL, Walk(path), steps=1, loss=loss, logits_of=lambda out: out["logits"])
+    assert result.success.all()
+    assert result.loss.tolist() == pytest.approx([-1.05, -1.1])
+    named = search(model, X, Y, BALL, Walk(path), steps=1, loss="margin", logits_of=lambda out: out["logits"])
+    assert named.loss.tolist() == pytest.approx([0.1, 0.2])
