@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from advlib import L2, Linf
 from advlib.gradients import eot, finite_differences
 from advlib.models import Counted
+from advlib.noise import Key, Noise
 from advlib.search import Evaluator, Rule, Trace, guard, search
 
 
@@ -121,10 +122,10 @@ def test_last_returns_the_last_point_unasked():
 
 @pytest.mark.parametrize("keep", ["strongest", "first", "nearest", "last"])
 def test_finished_rows_are_dropped_without_another_question(keep):
-    path = [[0.0, 0.1, 0.2, 0.2, 0.2], [0.0, 0.05, 0.1, 0.1, 0.1]]
+    path = [[0.05, 0.05, 0.2, 0.2, 0.2], [0.02, 0.02, 0.1, 0.1, 0.1]]
     result = search(scalar, X, Y, BALL, Walk(path, stop=1), steps=4, loss="margin", keep=keep)
     assert result.forwards.tolist() == [1, 1]
-    assert offsets(result) == pytest.approx([0.0, 0.0])  # the last point it was asked about
+    assert offsets(result) == pytest.approx([0.0, 0.0] if keep == "nearest" else [0.05, 0.02])
 
 
 def test_a_rule_that_needs_values_alone_runs_no_backward_pass():
@@ -181,6 +182,35 @@ def test_rows_keep_their_index_in_batches_and_after_compaction():
         assert torch.allclose((result.x_adv - x).squeeze(1), expected.double())
     assert [len(t.row) for t in traces[:4]] == [9, 9, 9, 5]  # rows leave once they have succeeded
     assert traces[3].row.tolist() == [0, 1, 2, 3, 4]
+
+
+class DrawState(NamedTuple):
+    query: Tensor
+    drawn: Tensor
+
+
+class Draw(Rule[DrawState]):
+    """Moves every row by the same path, and sums what it draws."""
+
+    def start(self, task, point, noise):
+        return DrawState(task.x, noise.uniform(task.x))
+
+    def update(self, state, feedback, task, noise):
+        drawn = state.drawn + noise.uniform(task.x)
+        return DrawState((task.x + 0.04 * drawn).clamp(0, 1), drawn)
+
+
+def test_rows_draw_their_own_noise_after_others_have_left():
+    x = torch.linspace(0.3, 0.49, 40, dtype=torch.float64).unsqueeze(1)
+    y, settings = torch.zeros(40, dtype=torch.int64), {"steps": 6, "keep": "first"}
+    result = search(scalar, x, y, BALL, Draw(), generator=torch.Generator().manual_seed(1), **settings)
+    assert len(result.forwards.unique()) > 3
+    noise = Noise(Key(torch.Generator().manual_seed(1)), torch.arange(40))
+    drawn, point = noise.uniform(x), x
+    for step in range(1, 7):
+        drawn = drawn + noise._replace(step=step).uniform(x)
+        point = torch.where(point > 0.5, point, x + 0.04 * drawn)
+    assert torch.allclose(result.x_adv, point)
 
 
 def test_trace_sees_every_question():
