@@ -245,7 +245,7 @@ class _Driver:
         """The best points of some rows over all restarts."""
         task = self.evaluator.task(rows)
         worst = torch.full_like(task.x.flatten(1)[:, 0], -torch.inf)
-        best = _Best(task.x.clone(), torch.zeros_like(worst, dtype=torch.bool), worst, worst)
+        best = _Best(task.x, torch.zeros_like(worst, dtype=torch.bool), worst, worst)
         if len(rows) == 0:
             return best
         for restart in range(restarts):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advlib import L2, Linf
+from advlib import L2, Linf, uniform_noise
 from advlib.gradients import eot, finite_differences
 from advlib.models import Counted
 from advlib.noise import Key, Noise
@@ -263,6 +263,9 @@ def test_init_starts_the_first_run_inside_the_ball_and_chance_the_others():
     assert torch.allclose(rule.started[0], X + 0.3)
     assert not torch.equal(rule.started[1], rule.started[0])
     assert not torch.equal(rule.started[1], X)
+    rule = Jump((0.0, 0.0))
+    search(scalar, X, Y, BALL, rule, steps=1, init=torch.tensor([[0.1], [0.3]]).double(), batch_size=1)
+    assert [start.item() for start in rule.started] == pytest.approx([0.1, 0.3])
     with pytest.raises(ValueError, match="init must match x"):
         search(scalar, X, Y, Linf(0.3), rule, steps=1, init=init.float())
 
@@ -328,7 +331,7 @@ def test_an_attack_inside_autocast_leaves_the_training_step_its_weight_gradients
     model = nn.Linear(4, 3)
     x, y = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     with torch.autocast("cpu", torch.bfloat16):
-        search(model, x, y, Linf(0.1), Jump((0.0, 0.0)), steps=1)
+        uniform_noise(model, x, y, Linf(0.1))  # forward passes alone
         nn.functional.cross_entropy(model(x), y).backward()
     assert model.weight.grad is not None
     assert model.weight.grad.abs().sum() > 0
@@ -350,7 +353,10 @@ def count(state, bucket):
 
 model.register_comm_hook(None, count)
 x, y = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+forward, passes = model.forward, []
+model.forward = lambda *args: passes.append(1) or forward(*args)
 pgd(model, x, y, Linf(0.1), steps=3)
+assert not passes  # none through the wrapper, which would send buffers around
 nn.functional.cross_entropy(model(x), y).backward()
 assert len(reductions) == 1, reductions
 assert inner.weight.grad.abs().sum() > 0
@@ -362,6 +368,17 @@ def test_distributed_data_parallel_reduces_once_per_training_step(tmp_path):
     command = [sys.executable, "-c", DISTRIBUTED, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_losses_of_a_half_precision_model_are_computed_in_float32():
+    seen = []
+
+    def loss(output, y, target=None):
+        seen.append(output.dtype)
+        return output[:, 1]
+
+    search(lambda z: scalar(z).bfloat16(), X, Y, BALL, Walk([[0.0, 0.1]] * 2), steps=1, loss=loss)
+    assert set(seen) == {torch.float32}
 
 
 def test_logits_of_reads_what_a_model_returns_and_a_loss_sees_all_of_it():

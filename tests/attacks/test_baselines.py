@@ -32,6 +32,8 @@ def test_gaussian_noise_lies_on_the_border(threat, p):
     delta = draw(gaussian_noise, threat).flatten(1)
     assert torch.allclose(torch.linalg.vector_norm(delta, ord=p, dim=1), torch.tensor(threat.eps).double())
     assert delta.mean().abs() < 0.005
+    if p == torch.inf:  # stretched, not cut off: the largest feature alone is at the border
+        assert ((delta.abs() > 0.2 - 1e-9).sum(1) == 1).all()
 
 
 def test_salt_and_pepper_sets_ends_of_the_bounds_evenly():
@@ -45,7 +47,9 @@ def test_salt_and_pepper_sets_ends_of_the_bounds_evenly():
     assert (delta > 0).sum().item() == pytest.approx((delta < 0).sum().item(), rel=0.08)
     linf = draw(salt_and_pepper, Linf(0.1))
     assert torch.isin(linf.round(decimals=9).abs(), torch.tensor([0.0, 0.1], dtype=torch.float64)).all()
-    assert len({int(n) for n in (linf != 0).flatten(1).sum(1)}) > 10, "the share differs from draw to draw"
+    counts = (linf != 0).flatten(1).sum(1)
+    assert (counts <= 2).sum() > 100, "the share differs from draw to draw"
+    assert (counts >= 14).sum() > 100
 
 
 def test_more_draws_are_stronger_and_failure_keeps_the_strongest():

@@ -58,6 +58,23 @@ def test_bim_takes_equal_steps_that_just_reach_the_border():
     )
 
 
+def test_bim_by_default_divides_eps_into_equal_steps():
+    seen = []
+    model = lambda z: seen.append(z[0, 0].item()) or MODEL(z)  # noqa: E731
+    bim(model, X, Y, Linf(0.1), steps=4)
+    assert seen == pytest.approx([0.5, 0.525, 0.55, 0.575, 0.6])
+
+
+@pytest.mark.parametrize("attack", [fgsm, bim, mim, pgd])
+def test_the_loss_asked_for_is_the_loss_climbed(attack):
+    def reversed_margin(logits, y, target=None):
+        return logits[:, 0] - logits[:, 1]
+
+    settings = {"random_start": False} if attack is pgd else {}
+    x_adv = attack(MODEL, X, Y, Linf(0.1), loss=reversed_margin, keep="last", **settings)
+    assert x_adv[0].tolist() == pytest.approx([0.4, 0.35, 0.85])
+
+
 def test_one_step_is_judged():
     """steps=1 does not come back with the clean input: the last iterate is asked about."""
     for attack in (bim, mim, pgd):
@@ -84,6 +101,20 @@ def test_mim_accumulates_gradients_of_unit_l1_norm_not_signs():
         for k in (1, 2, 3, 4)
     ]
     assert forgetful == pytest.approx([0.53, 0.56, 0.53, 0.56])
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (1e-3, 1e3), (1e3, 1e-3), (1e-30, 1.0)])
+def test_mim_gives_each_gradient_the_same_l1_norm(scale):
+    """First (1, 1), then (-1, 0): halves of one unit against a whole one, whatever their lengths."""
+    script = iter([(scale[0], scale[0]), (-scale[1], 0.0), (0.0, 0.0)])
+
+    def scripted(z):
+        slope = (z * torch.tensor(next(script), dtype=z.dtype)).sum(1, keepdim=True)
+        return torch.cat([-slope, slope], dim=1)
+
+    x = torch.full((1, 2), 0.5, dtype=torch.float64)
+    x_adv = mim(scripted, x, Y, Linf(0.3), steps=2, step_size=0.1, loss="margin", keep="last")
+    assert x_adv[0].tolist() == pytest.approx([0.5, 0.7])  # there and back, twice onwards
 
 
 def test_mim_momentum_is_per_row_and_scale_free():

@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from advlib import L0, jsma
+from advlib.attacks.jsma import SaliencyMap
 from advlib.kernels import pairs
 from advlib.kernels.pairs import best_pair
 from advlib.models import Counted
-from advlib.search import Trace
+from advlib.noise import Key, Noise
+from advlib.search import Feedback, Task, Trace
 
 
 def brute_force(a, b, allowed):
@@ -212,6 +214,17 @@ def test_small_theta_goes_on_within_the_budget():
     x = torch.full((1, 4), 0.05, dtype=torch.float64)
     x_adv = jsma(model, x, torch.tensor([1]), L0(2), theta=0.2, keep="strongest")
     assert x_adv[0].tolist() == pytest.approx([1.0, 1.0, 0.05, 0.05])
+
+
+def test_a_row_without_a_pair_stays_where_it_is_and_is_done():
+    rule, x = SaliencyMap(1.0, lambda output: output), torch.full((2, 4), 0.5, dtype=torch.float64)
+    task = Task(x, torch.tensor([0, 0]), None, L0(4).at(x), torch.arange(2))
+    gradient = torch.tensor([[0.0, 0, 0, 0], [1, 2, 3, 4]], dtype=torch.float64)
+    state = rule.start(task, x, Noise(Key(), task.row))
+    feedback = Feedback((x[:, 0], x[:, 0]), (gradient, gradient), x, torch.zeros(2, dtype=torch.bool))
+    state = rule.update(state, feedback, task, Noise(Key(), task.row))
+    assert state.query.tolist() == [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]
+    assert rule.finished(state).tolist() == [True, False]
 
 
 def test_per_pixel_budget_and_mask():

@@ -1,0 +1,770 @@
+"""Breaks the library in many small ways and reports which test noticed; a break that none notices is a failure.
+
+Each mutant replaces one piece of source by another, in a copy of the tree, and runs the tests named beside it.
+
+    python tests/mutants.py                 all of them
+    python tests/mutants.py jsma pairs      those whose file holds one of these words
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+
+
+class Mutant(NamedTuple):
+    """One break: in which file, what becomes what, and the tests that must notice."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant("noise.py", "_ROUNDS = 10", "_ROUNDS = 9", "tests/test_noise.py"),
+    Mutant("noise.py", "self.restart | self.branch << 16", "self.restart + self.branch", "tests/test_noise.py"),
+    Mutant("noise.py", "words >> 8", "words >> 12", "tests/test_noise.py"),
+    Mutant("noise.py", "value >> 32", "value", "tests/test_noise.py"),
+    Mutant("noise.py", "(words >> 8).to(like.dtype) * _UNIT", "words.to(like.dtype) * 2.0**-32", "tests/test_noise.py"),
+    Mutant("noise.py", "if self._words is None:", "if True:", "tests/test_noise.py"),
+    Mutant("noise.py", "torch.log1p(-uniform[..., :2])", "torch.log(uniform[..., :2])", "tests/test_noise.py"),
+    Mutant(
+        "noise.py",
+        "torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)",
+        "torch.cat([radius * angle.cos(), radius * angle.cos()], dim=-1)",
+        "tests/test_noise.py",
+    ),
+    Mutant("noise.py", "uniform[..., 2:]", "uniform[..., :2]", "tests/test_noise.py"),
+    Mutant("noise.py", "-torch.log1p(-self.uniform(like))", "-torch.log(self.uniform(like))", "tests/test_noise.py"),
+    Mutant(
+        "noise.py",
+        "(block, self.row.unsqueeze(1), lane, step)",
+        "(block, self.row.unsqueeze(1) + step, lane, step * 0)",
+        "tests/test_noise.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "torch.as_tensor(value, dtype=like.dtype, device=like.device)",
+        "torch.as_tensor(value).to(like)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "low, high = torch.where(threat.mask, low, x), torch.where(threat.mask, high, x)",
+        "pass",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "if isinstance(value, Tensor) and value.ndim and len(value) > 1 else value",
+        "if False else value",
+        "tests/threats",
+    ),
+    Mutant("threats/base.py", "unit * (4 * eps + largest", "unit * (400 * eps + 100 * largest", "tests/threats"),
+    Mutant("threats/base.py", "rounding: Tensor = unit * (", "rounding: Tensor = 0 * (", "tests/threats"),
+    Mutant("threats/base.py", " & x_adv.isfinite())", ")", "tests/threats"),
+    Mutant(
+        "threats/base.py",
+        "(x_adv >= low) & (x_adv <= high)",
+        "(x_adv >= low - 1e-7) & (x_adv <= high + 1e-7)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "(low < high).expand_as(x), noise), low, high)",
+        "(low <= high).expand_as(x), noise), low, high)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "return torch.clamp(self._sample_ball(x, (low < high).expand_as(x), noise), low, high)",
+        "return self._sample_ball(x, (low < high).expand_as(x), noise)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "torch.where(grad > 0, high - x, x - low)",
+        "torch.where(grad < 0, high - x, x - low)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "largest = grad.flatten(1).abs().amax(1)\n",
+        "largest = grad.flatten(1).abs().amax().expand(len(grad))\n",
+        "tests/threats",
+    ),
+    Mutant("threats/base.py", "torch.where(largest > 0, largest, 1)", "largest.clamp_min(1e-12)", "tests/threats"),
+    Mutant(
+        "threats/linf.py",
+        "return (x_adv - x).abs().flatten(1).amax(1)",
+        "return (x_adv - x).flatten(1).amax(1)",
+        "tests/threats",
+    ),
+    Mutant("threats/linf.py", "torch.where(grad < 0, low, x)", "low", "tests/threats"),
+    Mutant("threats/linf.py", "(2 * noise.uniform(x) - 1)", "noise.uniform(x)", "tests/threats"),
+    Mutant(
+        "threats/linf.py",
+        "return dataclasses.replace(super().rows(index), ball=ball)",
+        "return super().rows(index)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/linf.py",
+        "x - self.radius(x), x + self.radius(x)",
+        "x - self.radius(x), x + 2 * self.radius(x)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "outside = _norm((boxed - x).flatten(1)) > radius",
+        "outside = _norm((boxed - x).flatten(1)) > 0",
+        "tests/threats",
+    ),
+    Mutant("threats/l2.py", "return filled / _norm(filled).clamp_min(1)", "return filled", "tests/threats"),
+    Mutant(
+        "threats/l2.py", "return filled / _norm(filled).clamp_min(1)", "return filled / _norm(filled)", "tests/threats"
+    ),
+    Mutant("threats/l2.py", "** (1 / features)", "** (1 / (features + 1))", "tests/threats"),
+    Mutant(
+        "threats/l2.py", "features = free.flatten(1).sum(1).clamp_min(1)", "features = free[0].numel()", "tests/threats"
+    ),
+    Mutant(
+        "threats/l2.py",
+        "direction = torch.where(free, noise.normal(x), 0)",
+        "direction = torch.where(free, noise.uniform(x) - 0.5, 0)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "noise.stream(1).uniform(x.new_empty(len(x), 1))",
+        "noise.uniform(x.new_empty(len(x), 1))",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "length = _norm(grad.flatten(1)).clamp_min(1)",
+        "length = _norm(grad.flatten(1)).amax().expand(len(grad),1).clamp_min(1)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "capacity = torch.where(grad != 0, room(grad, x, box), 0)",
+        "capacity = room(grad, x, box)",
+        "tests/threats",
+    ),
+    Mutant("threats/l2.py", "dtype=torch.float64)", "dtype=flat.dtype)", "tests/threats"),
+    Mutant("threats/l2.py", "amount(root), capacity", "amount(least), capacity", "tests/threats"),
+    Mutant(
+        "threats/l2.py",
+        "1, growing.sum(1, keepdim=True).double() / t",
+        "1, growing.sum(1, keepdim=True).double()",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l1.py", "slack = noise.stream(1).exponential(x.new_empty(len(x), 1))", "slack = 0", "tests/threats"
+    ),
+    Mutant("threats/l1.py", "size * noise.stream(2).signs(x)", "size", "tests/threats"),
+    Mutant(
+        "threats/l1.py", ".clamp_min(torch.finfo(x.dtype).tiny)\n        change", "\n        change", "tests/threats"
+    ),
+    Mutant(
+        "threats/l1.py",
+        "max(1, round(share * flat.shape[1]))",
+        "max(1, int(share * flat.shape[1]) + 1)",
+        "tests/threats",
+    ),
+    Mutant("threats/l1.py", "flat.abs().topk", "flat.topk", "tests/threats"),
+    Mutant(
+        "threats/l1.py",
+        "index = flat.abs().argsort(1, descending=True)",
+        "index = flat.argsort(1, descending=True)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l1.py",
+        "kept = _refined(magnitude + shift, capacity, radius)",
+        "kept = torch.minimum((magnitude + shift).clamp_min(0), capacity)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l1.py",
+        "capacity = torch.minimum(room(grad, x, (low, high)), self.radius(x))",
+        "capacity = room(grad, x, (low, high))",
+        "tests/threats",
+    ),
+    Mutant("threats/l1.py", "threat.limits(x_adv)) > rounding", "threat.limits(grad)) > rounding", "tests/threats"),
+    Mutant("threats/l1.py", "dtype=torch.float64)", "dtype=flat.dtype)", "tests/threats"),
+    Mutant("threats/l0.py", "(x_adv - x).double(), (boxed - x).double()", "x_adv - x, boxed - x", "tests/threats"),
+    Mutant("threats/l0.py", "possible * (2 * wanted - possible)", "possible * possible", "tests/threats"),
+    Mutant("threats/l0.py", "possible * (2 * wanted - possible)", "wanted * wanted", "tests/threats"),
+    Mutant("threats/l0.py", "<= kept\n", "< kept\n", "tests/threats"),
+    Mutant("threats/l0.py", "change * normalized(grad)", "change.abs()", "tests/threats"),
+    Mutant("threats/l0.py", "change * normalized(grad)", "normalized(grad).abs()", "tests/threats"),
+    Mutant("threats/l0.py", "return values.sum(1).flatten(1)", "return values.amax(1).flatten(1)", "tests/threats"),
+    Mutant("threats/l0.py", "order = torch.where(order > 0, 1 + pixel, 0)", "pass", "tests/threats"),
+    Mutant(
+        "threats/l0.py",
+        "torch.where(self._keep(order, x) & free, value, x)",
+        "torch.where(self._keep(order, x), value, x)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l0.py",
+        "low, high = self.limits(x)\n        if",
+        "low, high = (torch.as_tensor(b).to(x) for b in self.bounds or (-torch.inf, torch.inf))\n        if",
+        "tests/threats",
+    ),
+    Mutant("threats/roots.py", "(size < nearest) & (nearest > tolerance)", "(size < nearest)", "tests/threats"),
+    Mutant(
+        "threats/roots.py",
+        "usable = (newton > low) & (newton < high) & ~slow",
+        "usable = (newton > low) & (newton < high)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/roots.py", "point = torch.where(usable, newton, middle(low, high))", "point = newton", "tests/threats"
+    ),
+    Mutant("threats/roots.py", "_STEPS = 48", "_STEPS = 8", "tests/threats"),
+    Mutant(
+        "losses.py",
+        "-functional.cross_entropy(logits, target",
+        "functional.cross_entropy(logits, target",
+        "tests/test_losses.py",
+    ),
+    Mutant(
+        "losses.py",
+        "torch.where(y == target, _best_other(values, target), _pick(values, y))",
+        "_pick(values, y)",
+        "tests/test_losses.py",
+    ),
+    Mutant(
+        "losses.py",
+        "torch.where(y == target, _best_other(values, target), _pick(values, y))",
+        "_best_other(values, target)",
+        "tests/test_losses.py",
+    ),
+    Mutant("losses.py", "-torch.inf).amax(1)", "0.0).amax(1)", "tests/test_losses.py"),
+    Mutant("losses.py", "(top[:, 2] + top[:, 3]) / 2", "top[:, 2]", "tests/test_losses.py"),
+    Mutant("losses.py", "+ 1e-12)", ")", "tests/test_losses.py"),
+    Mutant("losses.py", "or loss not in LOSSES.values()", "", "tests/test_losses.py"),
+    Mutant(
+        "losses.py",
+        "on_logits(logits_of(output), y, target)",
+        "on_logits(logits_of(output), y)",
+        "tests/test_losses.py",
+    ),
+    Mutant(
+        "gradients.py", "torch.zeros_like(x) if gradient is None else gradient", "gradient", "tests/test_gradients.py"
+    ),
+    Mutant(
+        "gradients.py",
+        "    if not value.requires_grad:\n        return torch.zeros_like(x)\n",
+        "",
+        "tests/test_gradients.py",
+    ),
+    Mutant("gradients.py", "ask(x + delta * direction)", "ask(2 * x + delta * direction)", "tests/test_gradients.py"),
+    Mutant("gradients.py", "2 * delta) if antithetic", "delta) if antithetic", "tests/test_gradients.py"),
+    Mutant("gradients.py", "noise.stream(_STREAM + sample)", "noise.stream(_STREAM)", "tests/test_gradients.py"),
+    Mutant("gradients.py", "samples * len(values))", "samples)", "tests/test_gradients.py"),
+    Mutant(
+        "gradients.py",
+        "torch.stack([estimate.output for estimate in seen]).mean(0)",
+        "seen[-1].output",
+        "tests/test_gradients.py",
+    ),
+    Mutant("gradients.py", "slope += rate * direction", "slope += rate", "tests/test_gradients.py"),
+    Mutant("gradients.py", "1 + samples * (2 if antithetic else 1)", "samples * 2", "tests/test_gradients.py"),
+    Mutant(
+        "gradients.py",
+        "with torch.inference_mode(False), torch.enable_grad():\n        classes",
+        "with torch.enable_grad():\n        classes",
+        "tests/test_gradients.py",
+    ),
+    Mutant(
+        "models.py",
+        "(x - self.mean.reshape(shape)) / self.std.reshape(shape)",
+        "(x - self.mean.reshape(shape)) * self.std.reshape(shape)",
+        "tests/test_models.py",
+    ),
+    Mutant("models.py", "logits.log_softmax(-1).logsumexp(0)", "logits.logsumexp(0)", "tests/test_models.py"),
+    Mutant("models.py", "- torch.tensor(float(len(self.models))).log().to(logits)", "", "tests/test_models.py"),
+    Mutant("models.py", "return None, gradients[0]", "return gradients[0], None", "tests/test_models.py"),
+    Mutant("models.py", "return exact.view_as(exact)", "return stand_in.view_as(exact)", "tests/test_models.py"),
+    Mutant("models.py", "self.backwards += len(gradient)", "self.backwards += 1", "tests/test_models.py"),
+    Mutant("models.py", "x = x.view_as(x)  #", "#", "tests/test_models.py"),
+    Mutant(
+        "models.py",
+        "        with torch.no_grad():\n            exact = self.layer(x)",
+        "        exact = self.layer(x)",
+        "tests/test_models.py",
+    ),
+    Mutant(
+        "search.py",
+        "torch.where(success == best.success, score > best.score, success) & ~done",
+        "(score > best.score) & ~done",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "torch.where(success == best.success, score > best.score, success) & ~done",
+        "torch.ones_like(success)",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "torch.where(success == best.success, score > best.score, success) & ~done",
+        "torch.where(success == best.success, score < best.score, success) & ~done",
+        "tests/test_search.py",
+    ),
+    Mutant("search.py", "nan=-torch.inf, neginf", "nan=torch.inf, neginf", "tests/laws"),
+    Mutant(
+        "search.py", "            success = success & task.threat.contains(point, task.x)\n", "", "tests/test_search.py"
+    ),
+    Mutant(
+        "search.py",
+        "torch.where(success, -task.threat.distance(point, task.x), -torch.inf)",
+        "-task.threat.distance(point, task.x)",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "torch.where(success, -task.threat.distance(point, task.x), -torch.inf)",
+        "torch.where(success, task.threat.distance(point, task.x), -torch.inf)",
+        "tests/test_search.py",
+    ),
+    Mutant("search.py", "            point = state.candidate\n", "", "tests/test_search.py"),
+    Mutant(
+        "search.py",
+        "            feedback = self._ask(point, task, 0, Noise(self.evaluator.key, task.row))\n",
+        "",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "            best = best._replace(x_adv=state.query.detach())\n",
+        "            pass\n",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "            return best._replace(x_adv=point)\n",
+        "            return best\n",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "            feedback = self._ask(state.query, task, 0, noise)\n            best = self._judge(best, state, feedback, task, restart, self.steps, done)\n",
+        "            pass\n",
+        "tests/test_search.py tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant("search.py", "                done = done | finished\n", "                pass\n", "tests/test_search.py"),
+    Mutant(
+        "search.py", "                done = done | best.success\n", "                pass\n", "tests/test_search.py"
+    ),
+    Mutant("search.py", "self.rule.order, noise)", "1, noise)", "tests/test_search.py"),
+    Mutant(
+        "search.py",
+        "noise._replace(row=task.row, step=step + 1)",
+        "noise._replace(row=task.row, step=1)",
+        "tests/laws/test_independence.py tests/attacks",
+    ),
+    Mutant(
+        "search.py",
+        "noise._replace(row=task.row, step=step + 1)",
+        "noise._replace(step=step + 1)",
+        "tests/test_search.py tests/laws/test_independence.py",
+    ),
+    Mutant(
+        "search.py",
+        "Noise(self.evaluator.key, task.row, restart)",
+        "Noise(self.evaluator.key, task.row)",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py", "task.threat.project(self.init[task.row], task.x)", "self.init[task.row]", "tests/test_search.py"
+    ),
+    Mutant(
+        "search.py",
+        "task.threat.project(self.init[task.row], task.x)",
+        "task.threat.project(self.init[:len(task.row)], task.x)",
+        "tests/test_search.py tests/laws/test_independence.py",
+    ),
+    Mutant(
+        "search.py", "if self.init is not None and restart == 0", "if self.init is not None", "tests/test_search.py"
+    ),
+    Mutant("search.py", "if self.random_start else task.x", "if False else task.x", "tests/test_search.py"),
+    Mutant(
+        "search.py",
+        "            todo = (~best.success).nonzero().squeeze(1)",
+        "            todo = (best.success | True).nonzero().squeeze(1)",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "        for restart in range(restarts):",
+        "        for restart in range(1):",
+        "tests/test_search.py",
+    ),
+    Mutant("search.py", "        if not bool(inside.all()):", "        if False:", "tests/test_search.py"),
+    Mutant("search.py", "place, done = place[left], done[left]", "done = done[left]", "tests/test_search.py"),
+    Mutant(
+        "search.py",
+        "            evaluator.threat.distance(best.x_adv, evaluator.x),",
+        "            evaluator.threat.distance(evaluator.x, evaluator.x),",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "        for module in modules:\n            module.training = True\n",
+        "",
+        "tests/test_search.py tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "        for module in modules:\n            module.training = False\n",
+        "",
+        "tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "[m for m in model.modules() if m.training]",
+        "[m for m in model.modules()]",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "            parameter.requires_grad_(True)",
+        "            pass",
+        "tests/laws/test_model_untouched.py",
+    ),
+    Mutant("evaluator.py", "        torch.clear_autocast_cache()", "        pass", "tests/test_search.py"),
+    Mutant(
+        "evaluator.py",
+        "        with torch.inference_mode(False), torch.no_grad():\n            yield",
+        "        with torch.no_grad():\n            yield",
+        "tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "self.x = x.clone() if x.is_inference() else x.detach()",
+        "self.x = x.detach()",
+        "tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model",
+        "model",
+        "tests/test_search.py",
+    ),
+    Mutant("evaluator.py", "torch.nan_to_num(gradient, nan=0.0)", "gradient", "tests/laws/test_model_untouched.py"),
+    Mutant(
+        "evaluator.py",
+        "            self._has_gradient[task.row] |= gradient.flatten(1).abs().amax(1) > 0",
+        "            self._has_gradient[task.row] |= True",
+        "tests/test_bad_input.py tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "prediction == task.y if self.targeted else prediction != task.y",
+        "prediction != task.y",
+        "tests/attacks/test_jsma.py tests/test_search.py",
+    ),
+    Mutant("evaluator.py", "reached & ~logits.isnan().any(1)", "reached", "tests/laws/test_model_untouched.py"),
+    Mutant(
+        "evaluator.py",
+        "self.forwards[task.row] += estimate.forwards",
+        "self.forwards[task.row] += 1",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "self.backwards[task.row] += estimate.backwards",
+        "self.backwards[task.row] += 1",
+        "tests/test_search.py",
+    ),
+    Mutant("evaluator.py", "output = output.float()", "pass", "tests/laws/test_model_untouched.py"),
+    Mutant(
+        "evaluator.py",
+        "aim = self.y if targeted else None",
+        "aim = None",
+        "tests/attacks/test_jsma.py tests/laws/test_goal.py",
+    ),
+    Mutant("evaluator.py", "            threat.check(self.x)", "            pass", "tests/test_bad_input.py"),
+    Mutant("evaluator.py", "(values.sum(1) - 1).abs().amax() < 1e-4", "False", "tests/test_bad_input.py"),
+    Mutant(
+        "evaluator.py",
+        "        if exception[0] is None:\n            self._warn",
+        "        if False:\n            self._warn",
+        "tests/test_bad_input.py",
+    ),
+    Mutant(
+        "evaluator.py",
+        "labels.to(torch.int64, copy=True)",
+        "labels",
+        "tests/laws/test_geometry.py tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "attacks/fgsm.py",
+        "task.threat.maximize(feedback.gradient, task.x)",
+        "task.threat.maximize(-feedback.gradient, task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/fgsm.py",
+        "task.threat.maximize(feedback.gradient, task.x)",
+        "task.threat.project(task.x + 0.1 * feedback.gradient.sign(), task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant("attacks/fgsm.py", '{"keep": "last", **options}', "{**options}", "tests/attacks/test_gradient_attacks.py"),
+    Mutant(
+        "attacks/bim.py",
+        "state.query + step, task.x)",
+        "task.x + step, task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/bim.py",
+        "task.threat.project(state.query + step, task.x)",
+        "state.query + step",
+        "tests/attacks tests/laws/test_geometry.py",
+    ),
+    Mutant(
+        "attacks/bim.py",
+        "task.threat.project(state.query + step, task.x)",
+        "task.threat.project(state.query - step, task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/bim.py",
+        "task.threat.scale(task.x) / steps",
+        "task.threat.scale(task.x)",
+        "tests/attacks/test_gradient_attacks.py tests/laws/test_goal.py",
+    ),
+    Mutant(
+        "attacks/mim.py",
+        "task.threat.project(state.query + step, task.x)",
+        "state.query + step",
+        "tests/attacks tests/laws/test_geometry.py",
+    ),
+    Mutant(
+        "attacks/mim.py",
+        "task.threat.project(state.query + step, task.x)",
+        "task.threat.project(state.query - step, task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant("attacks/mim.py", "self.decay * state.momentum + ", "", "tests/attacks/test_gradient_attacks.py"),
+    Mutant(
+        "attacks/mim.py",
+        "gradient / column(size, gradient)",
+        "gradient.sign()",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant("attacks/mim.py", "gradient / column(size, gradient)", "gradient", "tests/attacks/test_gradient_attacks.py"),
+    Mutant(
+        "attacks/mim.py",
+        "gradient = normalized(feedback.gradient)",
+        "gradient = feedback.gradient",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/mim.py",
+        "state.length, momentum)",
+        "state.length, state.momentum)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/pgd.py",
+        "task.threat.project(state.query + step, task.x)",
+        "state.query + step",
+        "tests/attacks tests/laws/test_geometry.py",
+    ),
+    Mutant(
+        "attacks/pgd.py",
+        "task.threat.project(state.query + step, task.x)",
+        "task.threat.project(state.query - step, task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/pgd.py",
+        "task.threat.project(state.query + step, task.x)",
+        "task.threat.project(task.x + step, task.x)",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant(
+        "attacks/pgd.py",
+        "length * (1 + torch.cos(",
+        "length * (0.5 + 0.5 * torch.cos(",
+        "tests/attacks/test_gradient_attacks.py",
+    ),
+    Mutant("attacks/pgd.py", "state.step + 1)", "state.step)", "tests/attacks/test_gradient_attacks.py"),
+    Mutant(
+        "attacks/pgd.py", "step + self.step_size", "step + 2 * self.step_size", "tests/attacks/test_gradient_attacks.py"
+    ),
+    Mutant("attacks/pgd.py", "feedback.gradient, state.query)", "feedback.gradient)", "tests/laws"),
+    Mutant(
+        "attacks/pgd.py", "random_start=random_start", "random_start=False", "tests/attacks/test_gradient_attacks.py"
+    ),
+    Mutant("attacks/pgd.py", "loss=loss", 'loss="cross_entropy"', "tests/attacks/test_gradient_attacks.py"),
+    Mutant("attacks/bim.py", "loss=loss", 'loss="cross_entropy"', "tests/attacks/test_gradient_attacks.py"),
+    Mutant(
+        "attacks/baselines.py", "torch.where(noise.stream(3).uniform(task.x) < 0.5, low, high)", "high", "tests/attacks"
+    ),
+    Mutant(
+        "attacks/baselines.py",
+        "torch.where(length > 0, task.threat.scale(task.x) / length, 0)",
+        "torch.ones_like(length)",
+        "tests/attacks",
+    ),
+    Mutant(
+        "attacks/baselines.py",
+        "task.threat.sample(task.x, noise) != task.x",
+        "noise.uniform(task.x) < 0.5",
+        "tests/attacks",
+    ),
+    Mutant(
+        "attacks/baselines.py",
+        "chosen = noise.uniform(task.x) < share",
+        "chosen = noise.uniform(task.x) < 0.5",
+        "tests/attacks",
+    ),
+    Mutant("attacks/baselines.py", "    order = 0", "    order = 1", "tests/attacks tests/laws"),
+    Mutant(
+        "attacks/jsma.py",
+        "sign * wanted, sign * (wanted - logits.sum(1))",
+        "sign * wanted, sign * -logits.sum(1)",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant(
+        "attacks/jsma.py",
+        "(task.y, -1) if task.target is None",
+        "(task.y, 1) if task.target is None",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant("attacks/jsma.py", "math.copysign(1, self.theta) * g", "g", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", "self.theta * (score > 0).unsqueeze(1)", "self.theta", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", "torch.clamp(moved, low, high)", "moved", "tests/attacks/test_jsma.py"),
+    Mutant(
+        "attacks/jsma.py",
+        "query < high if self.theta > 0 else query > low",
+        "query < high",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant(
+        "attacks/jsma.py", "room.flatten(1) & (", "torch.ones_like(room.flatten(1)) & (", "tests/attacks/test_jsma.py"
+    ),
+    Mutant("attacks/jsma.py", "(left >= 2)", "(left >= 1)", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", " | threat.changed(query, task.x).flatten(1))", ")", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", "state.stuck | (score <= 0)", "state.stuck", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", '{"keep": "first", **options}', "{**options}", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", "* (x.shape[1] if threat.per_pixel else 1)", "", "tests/attacks/test_jsma.py"),
+    Mutant("attacks/jsma.py", "* math.ceil(width / abs(theta) - 1e-9)", "", "tests/attacks/test_jsma.py"),
+    Mutant(
+        "kernels/pairs.py", "(top[:, 0] + beyond) / 2 - noise", "top[:, 0] * 0 - noise", "tests/attacks/test_jsma.py"
+    ),
+    Mutant(
+        "kernels/pairs.py",
+        "(a_sum > 0) & (b_sum > 0), a_sum * b_sum, 0).max(1)",
+        "(a_sum > 0) | (b_sum > 0), a_sum * b_sum, 0).max(1)",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant(
+        "kernels/pairs.py",
+        "(a_sum > 0) & (b_sum > 0), a_sum * b_sum, 0).max(1)",
+        "torch.ones_like(a_sum) > 0, a_sum * b_sum, 0).max(1)",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant("kernels/pairs.py", "front = b > second", "front = b > before", "tests/attacks/test_jsma.py"),
+    Mutant("kernels/pairs.py", "& (block.unsqueeze(1) < place)", "", "tests/attacks/test_jsma.py"),
+    Mutant(
+        "kernels/pairs.py",
+        "order[row, index[at]], order[row, index[other]]",
+        "index[at], index[other]",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant("kernels/pairs.py", "gathered(order, 0)", "gathered(front.long(), 0)", "tests/attacks/test_jsma.py"),
+    Mutant(
+        "kernels/pairs.py",
+        "values = torch.where(allowed, values, -torch.inf)",
+        "values = values + 0",
+        "tests/attacks/test_jsma.py",
+    ),
+    Mutant("kernels/pairs.py", "values / torch.where(largest > 0, largest, 1)", "values", "tests/attacks/test_jsma.py"),
+    Mutant("kernels/pairs.py", "max(1, _BLOCK // len(a))", "len(a)", "tests/attacks/test_jsma.py"),
+    Mutant("kernels/pairs.py", "        if score > best[2]:", "        if True:", "tests/attacks/test_jsma.py"),
+    Mutant("kernels/pairs.py", "sums = a + b", "sums = a", "tests/attacks/test_jsma.py"),
+    Mutant(
+        "gradients.py",
+        '        if "donated" not in str(error):\n            raise\n',
+        "        raise\n",
+        "tests/laws/test_model_untouched.py",
+    ),
+    Mutant(
+        "gradients.py",
+        "retain=i < last) for i, value in enumerate(values))\n    except",
+        "retain=False) for i, value in enumerate(values))\n    except",
+        "tests/attacks/test_jsma.py",
+    ),
+]
+
+
+def run(mutant: Mutant, trees: queue.Queue[Path]) -> tuple[Mutant, str]:
+    """Applies a mutant to a free copy of the tree, and returns the test that failed, or nothing."""
+    tree = trees.get()
+    path = tree / "advlib" / mutant.file
+    source = path.read_text()
+    try:
+        if mutant.old not in source:
+            raise LookupError(f"{mutant.file} no longer holds {mutant.old!r}: bring the mutant up to date")
+        path.write_text(source.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", *mutant.tests.split(), "-x", "--tb=no", "-p", "no:cacheprovider"]
+        settings = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, timeout=600)
+        except subprocess.TimeoutExpired:
+            return mutant, "time ran out"
+        if done.returncode == 0:
+            return mutant, ""
+        named = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return mutant, named[0] if named else f"exit status {done.returncode}"
+    finally:
+        path.write_text(source)
+        trees.put(tree)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only mutants of files whose name holds one of these")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants tested at once")
+    options = parser.parse_args()
+    chosen = [m for m in MUTANTS if not options.words or any(word in m.file for word in options.words)]
+    survivors = []
+    with tempfile.TemporaryDirectory() as scratch:
+        trees: queue.Queue[Path] = queue.Queue()
+        for job in range(options.jobs):
+            tree = Path(scratch) / str(job)
+            for part in ("advlib", "tests"):
+                shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(ROOT / "pyproject.toml", tree)
+            trees.put(tree)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for mutant, killer in pool.map(lambda m: run(m, trees), chosen):
+                print(f"{killer or 'SURVIVED'}\n    {mutant.file}: {mutant.old!r} -> {mutant.new!r}", flush=True)
+                if not killer:
+                    survivors.append(mutant)
+    print(f"{len(chosen)} mutants, {len(chosen) - len(survivors)} killed, {len(survivors)} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
