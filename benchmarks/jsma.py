@@ -171,7 +171,7 @@ def main() -> None:
     options.add_argument("--model", default="mnist_convsmall_eran", help="a network of --zoo")
     options.add_argument("--images", type=int, default=200, help="images that advlib and its floor take")
     options.add_argument("--batch", type=int, default=200, help="images at once")
-    options.add_argument("--single-images", type=int, default=20, help="images for attacks that take them one by one")
+    options.add_argument("--single-images", type=int, default=100, help="images for attacks that take them one by one")
     options.add_argument("--budget", type=int, default=114, help="features that may change: the paper's 14.5 %% of 784")
     options.add_argument("--rounds", type=int, default=15, help="rounds of advlib and the floor")
     options.add_argument("--peer-rounds", type=int, default=3, help="of these, rounds with the other libraries")

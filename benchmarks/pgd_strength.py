@@ -1,7 +1,7 @@
 """How strong PGD-40 is: robust accuracy against other libraries' at their own step sizes, and against constant steps.
 
 On two adversarially trained networks. An example that the network gets wrong without any attack counts as an error
-for everyone, so all shares are of the same images. Everything random is repeated over three seeds; medians stand
+for everyone, so all shares are of the same images. Everything random is repeated over five seeds; medians stand
 in the tables, and the single values in the results.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import common
 import numpy as np
@@ -30,16 +31,22 @@ TYPICAL = {
     "CleverHans, eps/10": (1 / 10, "no default of its own"),
     "ART": (1 / 3, "default: eps_step 0.1 at eps 0.3"),
 }
-# Constant steps, as shares of what default steps are measured in: eps, or in L0 the width of the bounds.
-CONSTANT = {
-    "default": None,
-    "2.5 eps / 40": 1 / 16,
-    "eps/10": 1 / 10,
-    "eps/4": 1 / 4,
-    "eps/2": 1 / 2,
-    "eps": 1.0,
-    "2 eps": 2.0,
-}
+# Constant steps, as shares of what default steps are measured in: eps, or in L0 four times the width of the bounds.
+# The first is 2.5 eps / 40, the length that Madry et al. (1706.06083) give for CIFAR-10.
+CONSTANT = {"1/16": 1 / 16, "1/10": 1 / 10, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "2": 2.0}
+
+# What default steps in L0 might be measured in, in widths of the bounds.
+L0_WIDTHS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class L0Widths(advlib.L0):
+    """L0 whose default steps are measured in another number of widths of the bounds."""
+
+    widths: float = 4
+
+    def scale(self, x: Tensor) -> Tensor:
+        return super().scale(x) * self.widths / 4
 
 
 def robust(model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, threat: Threat) -> float:
@@ -109,21 +116,34 @@ def against_peers(case: common.Case, seeds: int, names: list[str]) -> list[dict[
     return [*rows, same | own]
 
 
+def compared(
+    case: common.Case, title: str, threats: dict[str, Threat], steps: dict[str, float | None], seeds: int
+) -> dict[str, object]:
+    """advlib with several step sizes, or several ways to measure them; which of them finds most errors."""
+    name, model, x, y, _ = case
+    found = {}
+    for (label, step_size), threat in zip(steps.items(), threats.values(), strict=True):
+        judge = functools.partial(robust, model, x=x, y=y, threat=threat)
+        text = f"{name}, {threat!r}, {label}"
+        found[label] = repeated(text, ours(model, x, y, threat, step_size=step_size), judge, seeds)
+    medians = {label: median for label, (median, _) in found.items()}
+    best = [label for label, median in medians.items() if median == min(medians.values())]
+    row = {"network": name, "threat": title, "images": len(x), **medians, "lowest": ", ".join(best)}
+    return row | {"seeds": {label: values for label, (_, values) in found.items()}}
+
+
 def against_constants(case: common.Case, threat: Threat, seeds: int) -> dict[str, object]:
     """advlib's default step beside constant ones, in one norm."""
-    name, model, x, y, _ = case
-    judge = functools.partial(robust, model, x=x, y=y, threat=threat)
-    scale = float(threat.scale(x).max())  # what default steps are measured in: eps in most norms
+    scale = float(threat.scale(case.x).max())
+    steps = {"default": None, **{label: share * scale for label, share in CONSTANT.items()}}
     text = f"{type(threat).__name__}({threat.eps:.4g})"
-    found = {}
-    for label, share in CONSTANT.items():
-        step_size = None if share is None else share * scale
-        found[label] = repeated(
-            f"{name}, {text}, {label}", ours(model, x, y, threat, step_size=step_size), judge, seeds
-        )
-    medians = {label: median for label, (median, _) in found.items()}
-    row = {"network": name, "threat": text, "images": len(x), **medians, "lowest": min(medians, key=medians.get)}
-    return row | {"seeds": {label: values for label, (_, values) in found.items()}}
+    return compared(case, text, dict.fromkeys(steps, threat), steps, seeds)
+
+
+def against_widths(case: common.Case, threat: advlib.L0, seeds: int) -> dict[str, object]:
+    """advlib's default step in L0, measured in several numbers of widths of the bounds."""
+    threats: dict[str, Threat] = {str(widths): L0Widths(threat.eps, widths=widths) for widths in L0_WIDTHS}
+    return compared(case, f"L0({threat.eps})", threats, dict.fromkeys(threats), seeds)
 
 
 def shown(rows: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -154,18 +174,24 @@ def main() -> None:
     common.add_networks(options)
     options.add_argument("--images", type=int, default=1000, help="test images in Linf")
     options.add_argument("--other-images", type=int, default=300, help="of these, images in the other norms")
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=int, default=5)
     given = options.parse_args()
     found = common.environment(given)
-    beside, constant = [], []
+    beside, constant, widths = [], [], []
     for case, others in cases(given.zoo, given.data, given.images):
         beside += against_peers(case, given.seeds, list(found))
-        common.table("Robust accuracy under PGD-40 in Linf, median of the seeds", shown(beside))
         fewer = case._replace(x=case.x[: given.other_images], y=case.y[: given.other_images])
         constant.append(against_constants(case, advlib.Linf(case.eps), given.seeds))
         constant += [against_constants(fewer, threat, given.seeds) for threat in others]
-        common.table("Robust accuracy under advlib's PGD-40: default step beside constant ones", shown(constant))
-    common.save(given.out, {"environment": found, "steps": STEPS, "peers": beside, "constant steps": constant})
+        widths += [against_widths(fewer, threat, given.seeds) for threat in others if isinstance(threat, advlib.L0)]
+    common.table("Robust accuracy under PGD-40 in Linf, median of the seeds", shown(beside))
+    common.table(
+        "Robust accuracy under advlib's PGD-40: default step beside constant ones, in eps (L0: four widths)",
+        shown(constant),
+    )
+    common.table("The same in L0: default steps measured in 1, 2, 4 or 8 widths of the bounds", shown(widths))
+    tables = {"peers": beside, "constant steps": constant, "widths in L0": widths}
+    common.save(given.out, {"environment": found, "steps": STEPS, **tables})
 
 
 if __name__ == "__main__":
