@@ -47,6 +47,7 @@ class Feedback(NamedTuple):
     gradients: tuple[Tensor, ...]  # (N, ...) one per objective, finite; none if only values were asked for
     logits: Tensor  # (N, C)
     success: Tensor  # (N,) bool, whether the goal is reached
+    candidate: Feedback | None = None  # what it said about the state's candidates, where a rule has them
 
     @property
     def loss(self) -> Tensor:
@@ -160,7 +161,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             threat.check(self.x)
             count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             self.forwards, self.backwards = count, count.clone()
-            self._has_gradient = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            self._moved = count.clone()  # times that a row had a gradient to follow, or needed none
         self._checked = False
 
     def __enter__(self) -> Self:
@@ -172,22 +173,30 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         if exception[0] is None:
             self._warn_of_missing_gradients()
 
-    def task(self, row: Tensor) -> Task:
-        """The task of the rows ``row``, an ``(n,)`` index; no copy where it covers all of them in order."""
+    def task(self, rows: Tensor | None = None) -> Task:
+        """The task of some rows, an ``(n,)`` index in any order; None means all of them, without a copy."""
         x, y, target, threat = self.x, self.y, self.target, self.threat
-        if len(row) < len(x):
-            x, y, target, threat = x[row], y[row], None if target is None else target[row], threat.rows(row)
-        return Task(x, y, target, threat.at(x), row)
+        if rows is None:
+            return Task(x, y, target, threat.at(x), torch.arange(len(x), device=x.device))
+        x, y, target, threat = x[rows], y[rows], None if target is None else target[rows], threat.rows(rows)
+        return Task(x, y, target, threat.at(x), rows)
 
-    def value_and_grad(self, points: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss at ``points``, ``(n,)``, and its gradient, ``(n, ...)``, counted against the rows asked.
+    def ask(self, points: Tensor, rows: Tensor | None = None, *, order: int = 1, step: int = 0) -> Feedback:
+        """Asks the model about points of some rows, and counts it against them.
 
         Args:
             points: ``(n, ...)`` points to ask the model about.
-            rows: ``(n,)`` indices of the rows that they belong to; None means all rows in order.
+            rows: ``(n,)`` indices of the rows that they belong to, in any order, a row as often as it has points;
+                None means all rows in order.
+            order: 1 for values and gradients, 0 for values alone.
+            step: Which step this is, for gradient sources that draw noise: each draws another.
         """
-        task = self.task(torch.arange(len(self.x), device=self.x.device) if rows is None else rows)
-        feedback = self.feedback(points, task, self.default_objectives, 1, Noise(self.key, task.row))
+        task = self.task(rows)
+        return self.feedback(points, task, self.default_objectives, order, Noise(self.key, task.row, step=step))
+
+    def value_and_grad(self, points: Tensor, rows: Tensor | None = None, *, step: int = 0) -> tuple[Tensor, Tensor]:
+        """The loss at ``points``, ``(n,)``, and its gradient, ``(n, ...)``; see :meth:`ask`."""
+        feedback = self.ask(points, rows, step=step)
         return feedback.loss, feedback.gradient
 
     def default_objectives(self, output: Any, task: Task) -> tuple[Tensor, ...]:
@@ -214,15 +223,16 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             return output, objectives(output, task)
 
         estimate = self.gradient(ask, points, noise) if order else _values_only(ask, points)
-        self.forwards[task.row] += estimate.forwards
-        self.backwards[task.row] += estimate.backwards
+        for count, passes in ((self.forwards, estimate.forwards), (self.backwards, estimate.backwards)):
+            count.index_add_(0, task.row, torch.full_like(task.row, passes))
         gradients = tuple(torch.nan_to_num(gradient, nan=0.0) for gradient in estimate.gradients)
-        for gradient in gradients:
-            self._has_gradient[task.row] |= gradient.flatten(1).abs().amax(1) > 0
         logits = self.logits_of(estimate.output).detach()
         prediction = logits.argmax(1)
         reached = prediction == task.y if self.targeted else prediction != task.y
         success = reached & ~logits.isnan().any(1)
+        for gradient in gradients:
+            moved = success | (gradient.flatten(1).abs().amax(1) > 0)
+            self._moved.index_add_(0, task.row, moved.long())
         return Feedback(estimate.values, gradients, logits, success)
 
     def _check_logits(self, logits: Tensor, task: Task) -> None:
@@ -247,13 +257,13 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         if bool((values >= 0).all() and (values.sum(1) - 1).abs().amax() < 1e-4):
             warnings.warn(
                 "the model returns probabilities, not logits: gradients vanish where it is confident, and it "
-                "looks more robust than it is. Drop its last softmax, or attack the logarithm of what it returns",
+                "looks more robust than it is. Drop its last softmax",
                 GradientMaskingWarning,
                 stacklevel=2,
             )
 
     def _warn_of_missing_gradients(self) -> None:
-        missing = int(((self.backwards > 0) & ~self._has_gradient).sum())
+        missing = int(((self.backwards > 0) & (self._moved == 0)).sum())
         if missing:
             warnings.warn(
                 f"{missing} of {len(self.x)} rows never had a nonzero, finite gradient: the attack could not "

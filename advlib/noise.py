@@ -72,8 +72,8 @@ class Noise(NamedTuple):
 
     key: Key
     row: Tensor  # (N,) int64, the row's index in the call, below 2**32
-    restart: int = 0  # below 2**16
-    step: int = 0  # below 2**32
+    restart: int | Tensor = 0  # below 2**16; one for all rows, or (N,)
+    step: int | Tensor = 0  # below 2**32; one for all rows, or (N,)
     branch: int = 0  # below 2**16
 
     def stream(self, index: int) -> Noise:
@@ -84,9 +84,9 @@ class Noise(NamedTuple):
         """``(N, ceil(features / 4), 4)`` int64 words."""
         device = self.row.device
         block = torch.arange(-(-features // 4), device=device).unsqueeze(0)
-        step = torch.full_like(block[:, :1], self.step)
-        lane = torch.full_like(step, self.restart | self.branch << 16)
-        words = philox((block, self.row.unsqueeze(1), lane, step), self.key.words)
+        step = self.row.new_zeros(1) + self.step
+        lane = self.row.new_zeros(1) + self.restart + (self.branch << 16)
+        words = philox((block, self.row.unsqueeze(1), lane.unsqueeze(1), step.unsqueeze(1)), self.key.words)
         return torch.stack(words, dim=-1)
 
     def uniform(self, like: Tensor) -> Tensor:

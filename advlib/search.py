@@ -32,8 +32,9 @@ class Rule(ABC, Generic[State]):
     """What one attack does between two queries.
 
     A state is a NamedTuple of row-first tensors, so that the driver may drop rows that are done. Its field
-    ``query`` is where the model is asked next; a field ``candidate``, where a rule has one, is the point to be
-    judged in place of the query, at the cost of a forward pass. ``update`` must not branch on data.
+    ``query`` is where the model is asked next; a field ``candidate``, where a rule has one, is the point to be judged
+    in place of the query, at the cost of a forward pass, and ``feedback.candidate`` what the model said about it.
+    ``update`` must not branch on data.
     """
 
     order: int = 1  # 1 needs gradients, 0 only values: no backward pass is run
@@ -51,6 +52,10 @@ class Rule(ABC, Generic[State]):
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
         """What is evaluated and differentiated, ``(N,)`` values each; by default the one loss of the call."""
         return (loss(output, task.y, task.target),)
+
+    def success(self, feedback: Feedback, task: Task) -> Tensor:
+        """Tells which rows have reached the goal, ``(N,)`` bool; by default the class left, or the wanted one."""
+        return feedback.success
 
     @abstractmethod
     def update(self, state: State, feedback: Feedback, task: Task, noise: Noise) -> State:
@@ -231,6 +236,12 @@ def search(
         )
 
 
+def _judged(state: Any) -> Tensor:
+    """The points of a state that may be returned."""
+    point: Tensor = state.candidate if hasattr(state, "candidate") else state.query
+    return point
+
+
 @dataclass(frozen=True)
 class _Driver:
     evaluator: Evaluator
@@ -243,7 +254,7 @@ class _Driver:
 
     def attack(self, rows: Tensor, restarts: int) -> _Best:
         """The best points of some rows over all restarts."""
-        task = self.evaluator.task(rows)
+        task = self.evaluator.task(rows if len(rows) < len(self.evaluator.x) else None)
         worst = torch.full_like(task.x.flatten(1)[:, 0], -torch.inf)
         best = _Best(task.x, torch.zeros_like(worst, dtype=torch.bool), worst, worst)
         if len(rows) == 0:
@@ -268,7 +279,9 @@ class _Driver:
         for step in range(self.steps):
             noise = noise._replace(row=task.row, step=step + 1)
             feedback = self._ask(state.query, task, self.rule.order, noise)
-            best = self._judge(best, state, feedback, task, restart, step, done)
+            if hasattr(state, "candidate"):
+                feedback = feedback._replace(candidate=self._ask(state.candidate, task, 0, noise))
+            best = self._judge(best, _judged(state), feedback.candidate or feedback, task, restart, step, done)
             state = self.rule.update(state, feedback, task, noise)
             finished = self.rule.finished(state)
             if finished is not None:
@@ -285,11 +298,12 @@ class _Driver:
                 return shelf
             state, task, best = _take(state, left), task.take(left), _take(best, left)
             place, done = place[left], done[left]
+        point = _judged(state)
         if self.keep == "last":
-            best = best._replace(x_adv=state.query.detach())
+            best = best._replace(x_adv=point.detach())
         else:
-            feedback = self._ask(state.query, task, 0, noise)
-            best = self._judge(best, state, feedback, task, restart, self.steps, done)
+            feedback = self._ask(point, task, 0, noise)
+            best = self._judge(best, point, feedback, task, restart, self.steps, done)
         if len(place) == len(shelf.success):
             return best
         return _Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
@@ -307,20 +321,17 @@ class _Driver:
         def objectives(output: Any, of: Task) -> tuple[Tensor, ...]:
             return self.rule.objectives(output, of, self.evaluator.loss)
 
-        return self.evaluator.feedback(points, task, objectives, order, noise)
+        feedback = self.evaluator.feedback(points, task, objectives, order, noise)
+        return feedback._replace(success=self.rule.success(feedback, task))
 
     def _judge(
-        self, best: _Best, state: Any, feedback: Feedback, task: Task, restart: int, step: int, done: Tensor
+        self, best: _Best, point: Tensor, feedback: Feedback, task: Task, restart: int, step: int, done: Tensor
     ) -> _Best:
         """The better of the best so far and the point just asked about, row by row."""
         if self.trace is not None:
             self.trace(Trace(restart, step, task.row, feedback.loss, feedback.success))
-        point = state.query
         if self.keep == "last":
             return best._replace(x_adv=point)
-        if hasattr(state, "candidate"):
-            point = state.candidate
-            feedback = self._ask(point, task, 0, Noise(self.evaluator.key, task.row))
         loss = torch.nan_to_num(feedback.loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
         success, score = feedback.success, loss
         if self.keep == "nearest":

@@ -12,7 +12,9 @@ from advlib.gradients import eot, finite_differences
 from advlib.models import Logits
 from advlib.search import search
 
-MODEL = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    MODEL = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
 X = torch.rand(4, 3, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 3])
 BALL = Linf(0.1)
@@ -134,16 +136,26 @@ def test_probabilities_are_not_logits():
         attack(model=lambda z: MODEL(z).softmax(1))
 
 
+def test_rows_that_have_succeeded_need_no_gradient():
+    attack(model=lambda z: MODEL(z.detach()), y=(MODEL(X).argmax(1) + 1) % 5)
+
+
+def test_jsma_takes_no_loss():
+    with pytest.raises(TypeError, match="jsma follows the logits themselves and takes no loss"):
+        advlib.jsma(MODEL, X, Y, L0(3), loss="margin")
+
+
 def test_log_probabilities_are_logits():
     attack(model=lambda z: MODEL(z).log_softmax(1))
 
 
 def test_no_gradient_names_what_to_use():
+    y = MODEL(X).argmax(1)
     with pytest.warns(GradientMaskingWarning, match="4 of 4 rows never had.*margin.*BPDA.*finite_differences"):
-        attack(model=lambda z: MODEL(z.detach()))
-    half = torch.tensor([1.0, 1.0, 0.0, 0.0])[:, None, None]
+        attack(model=lambda z: MODEL(z.detach()), y=y, random_start=False)
+    half = torch.tensor([1.0, 1.0, 0.0, 0.0])[:, None, None]  # rows with a gradient
     with pytest.warns(GradientMaskingWarning, match="2 of 4 rows"):
-        attack(model=lambda z: MODEL(z * half + (z * (1 - half)).detach()))
+        attack(model=lambda z: MODEL(z * half + (z * (1 - half)).detach()), y=y, random_start=False)
 
 
 def test_an_error_in_the_model_is_the_callers_own():

@@ -160,6 +160,38 @@ def test_candidates_are_judged_in_place_of_queries(keep):
     assert result.forwards.sum() == counted.forwards
 
 
+def test_the_last_candidate_is_what_last_returns():
+    result = search(scalar, X, Y, BALL, Overshoot(), steps=1, keep="last")
+    assert offsets(result) == pytest.approx([0.35, 0.35])
+
+
+def test_a_rule_hears_what_the_model_says_about_its_candidates():
+    heard = []
+
+    class Listening(Overshoot):
+        def update(self, state, feedback, task, noise):
+            heard.append((feedback.success, feedback.candidate.success))
+            return super().update(state, feedback, task, noise)
+
+    counted = Counted(scalar)
+    result = search(counted, X, Y, BALL, Listening(), steps=2, loss="margin")
+    assert [[s.tolist() for s in pair] for pair in heard] == [[[False] * 2, [True] * 2]] * 2
+    assert counted.forwards == result.forwards.sum() == 2 * (2 * 2 + 1)
+
+
+def test_a_rule_may_ask_more_of_a_success():
+    class Confident(Walk):
+        def success(self, feedback, task):
+            return feedback.success & (feedback.loss > 0.15)
+
+    path = [[0.0, 0.35, 0.36, 0.4], [0.0, 0.35, 0.33, 0.34]]
+    result = search(scalar, X, Y, BALL, Confident(path), steps=3, loss="margin", keep="nearest")
+    assert result.success.tolist() == [True, False]
+    assert offsets(result) == pytest.approx([0.4, 0.0])
+    first = search(scalar, X, Y, BALL, Confident(path), steps=3, loss="margin", keep="first")
+    assert first.forwards.tolist() == [4, 4]
+
+
 class Stray(Walk):
     pass
 
@@ -316,6 +348,32 @@ def test_evaluator_gives_values_and_gradients_and_counts_them_by_row():
     assert evaluator.forwards.tolist() == [1, 2, 1, 2, 1]
     assert evaluator.backwards.tolist() == [1, 2, 1, 2, 1]
     assert model.weight.grad is None
+
+
+def test_evaluator_takes_rows_in_any_order_and_more_than_once():
+    model = nn.Linear(3, 4).double()
+    x, y = torch.rand(3, 3, dtype=torch.float64), torch.tensor([0, 1, 2])
+    rows = torch.tensor([2, 0, 1, 2, 2])
+    with Evaluator(model, x, y, Linf(torch.tensor([0.1, 0.2, 0.3]))) as evaluator:
+        task = evaluator.task(rows[:3])
+        assert torch.equal(task.x, x[rows[:3]])
+        assert task.y.tolist() == [2, 0, 1]
+        assert task.threat.eps.tolist() == pytest.approx([0.3, 0.1, 0.2])
+        feedback = evaluator.ask(x[rows], rows, order=0)
+        values, _ = evaluator.value_and_grad(x[rows], rows)
+    assert torch.allclose(feedback.loss, nn.functional.cross_entropy(model(x[rows]), y[rows], reduction="none"))
+    assert torch.equal(values, feedback.loss)
+    assert evaluator.forwards.tolist() == [2, 2, 6]
+    assert evaluator.backwards.tolist() == [1, 1, 3]
+
+
+def test_evaluator_draws_other_directions_at_other_steps():
+    model = nn.Linear(30, 4).double()
+    x, y = torch.rand(3, 30, dtype=torch.float64), torch.tensor([0, 1, 2])
+    with Evaluator(model, x, y, Linf(0.1), gradient=finite_differences(1)) as evaluator:
+        first, again, other = (evaluator.value_and_grad(x, step=step)[1].sign() for step in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first.abs() * first * first[:, :1], other * other[:, :1])
 
 
 def test_guard_restores_flags_one_by_one():

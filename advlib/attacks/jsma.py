@@ -114,6 +114,8 @@ def jsma(
         raise ValueError(
             f"theta must be a number other than 0, got {theta}: 1.0 increases features, -1.0 decreases them"
         )
+    if "loss" in options:
+        raise TypeError("jsma follows the logits themselves and takes no loss: leave it out")
     check_inputs(x)
     logits_of = options.get("logits_of") or (lambda output: output)
     settings: dict[str, Any] = {"keep": "first", **options}
