@@ -66,6 +66,26 @@ def test_the_pair_is_the_best_pair(field, dtype):
                 assert score.item() == pytest.approx(best, rel=2e-5 if dtype == torch.float32 else 1e-11)
 
 
+def test_a_feature_that_only_its_partner_exceeds_is_found():
+    """The best pair is (1, 1) and (0.9, 0.9); the short list holds twelve others that help nobody."""
+    a = torch.cat([torch.arange(100.0, 88.0, -1.0), torch.tensor([1.0, 0.9]), torch.zeros(6)]).unsqueeze(0)
+    b = torch.cat([torch.full((12,), -80.0), torch.tensor([1.0, 0.9]), torch.full((6,), -1.0)]).unsqueeze(0)
+    pair = best_pair(a, b, torch.ones_like(a, dtype=torch.bool))
+    assert sorted([pair.first.item(), pair.second.item()]) == [12, 13]
+
+
+def test_a_feature_is_no_pair_with_itself():
+    """All features are on the front; the one in the middle, twice, would be best."""
+    a = torch.linspace(-1, 2, 101).unsqueeze(0)
+    b = 1 - a
+    b[0, 50] = 0.9
+    pair = best_pair(a, b, torch.ones_like(a, dtype=torch.bool))
+    assert pair.first != pair.second
+    assert pair.score.item() * a.max().item() * b.max().item() == pytest.approx(
+        brute_force(a[0], b[0], a[0] > -9), rel=1e-5
+    )
+
+
 def test_rows_of_one_call_may_take_different_ways():
     """A row settled by the short list, one by the front, one by blocks: together as each alone."""
     u, v = torch.randn(2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
