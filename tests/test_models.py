@@ -142,6 +142,12 @@ def test_bpda_of_a_layer_that_leaves_the_graph():
     assert gradient(numpy_layer, x, torch.ones(1, 2)).tolist() == [[1.0, 1.0]]
 
 
+def test_bpda_builds_no_graph_through_the_layer():
+    seen = []
+    BPDA(lambda x: seen.append(torch.is_grad_enabled()) or x)(torch.ones(1, 2, requires_grad=True))
+    assert seen == [False]
+
+
 def test_bpda_does_not_change_what_the_layer_returns_in_place():
     kept = torch.zeros(1, 2)
     out = BPDA(lambda x: kept)(torch.ones(1, 2, requires_grad=True))

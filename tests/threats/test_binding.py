@@ -123,11 +123,11 @@ def test_scale_is_eps_in_most_norms():
         assert norm(torch.tensor([0.25, 0.5])).scale(x).tolist() == [0.25, 0.5]
 
 
-def test_scale_of_l0_is_the_width_of_what_may_move():
+def test_scale_of_l0_is_four_widths_of_what_may_move():
     x = torch.zeros(2, 3)
     bounds = (torch.tensor([0.0, -1.0, -4.0]), torch.tensor([0.5, 1.0, 4.0]))
-    assert L0(2, bounds).scale(x).tolist() == [8.0, 8.0]
-    assert L0(2, bounds, torch.tensor([True, True, False])).scale(x).tolist() == [2.0, 2.0]
+    assert L0(2, bounds).scale(x).tolist() == [32.0, 32.0]
+    assert L0(2, bounds, torch.tensor([True, True, False])).scale(x).tolist() == [8.0, 8.0]
 
 
 @pytest.mark.parametrize("norm", [Linf, L2, L1])
@@ -222,3 +222,16 @@ def test_check_looks_at_each_feature_and_row():
 def test_check_refuses_nan():
     with pytest.raises(ValueError, match="outside the bounds"):
         Linf(1.0).check(torch.tensor([[0.5, math.nan]]))
+
+
+@pytest.mark.parametrize("norm", ALL)
+def test_project_and_steepest_trace_as_one_graph(norm):
+    rng = torch.Generator().manual_seed(0)
+    x, x_adv = (torch.rand(3, 2, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    bound = make(norm, torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)).at(x)
+
+    def step(x_adv):
+        return bound.project(x_adv + bound.steepest(x_adv - 0.5, x_adv), x)
+
+    compiled = torch.compile(step, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x_adv), step(x_adv), rtol=0, atol=1e-14)

@@ -95,7 +95,7 @@ def test_pixels_by_hand():
 
 
 @pytest.mark.parametrize("norm", ALL)
-@pytest.mark.parametrize("eps", [0.0, 2.0])
+@pytest.mark.parametrize("eps", [0.0, 2.0, math.inf])
 def test_zero_gradient_moves_nothing(norm, eps):
     x = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(make(norm, eps).maximize(torch.zeros_like(x), x), x)

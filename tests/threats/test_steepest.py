@@ -82,18 +82,28 @@ def test_sparsity_is_a_share_of_the_features(norm, share, count):
     assert (torch.where(moved, magnitude, torch.inf).amin(1) >= still).all()
 
 
-@pytest.mark.parametrize("norm", [L1, L0])
 @pytest.mark.parametrize("bind", [True, False])
-def test_sparse_steps_skip_features_without_room(norm, bind):
+def test_l1_steps_skip_features_without_room(bind):
     x = torch.tensor([[1.0, 0.0, 0.5, 0.5, 0.5]])
     grad = torch.tensor([[9.0, -8.0, 7.0, 1.0, -2.0]])
     mask = torch.tensor([True, True, False, True, True])
-    threat = norm(5.0, mask=mask, sparsity=0.2)
+    threat = L1(5.0, mask=mask, sparsity=0.2)
     threat = threat.at(x) if bind else threat
     assert torch.equal(threat.steepest(grad, x), torch.tensor([[0.0, 0.0, 0.0, 0.0, -1.0]]))
     assert torch.equal(threat.steepest(-grad, x), torch.tensor([[-1.0, 0.0, 0.0, 0.0, 0.0]]))
     at_corner = torch.tensor([[1.0, 0.0, 0.5, 1.0, 0.0]])
     assert torch.equal(threat.steepest(grad, at_corner), torch.zeros(1, 5))
+
+
+def test_l1_steps_skip_room_that_is_only_rounding():
+    x_adv = torch.tensor([[1 - 2.0**-24, 0.5]])
+    assert L1(5.0, sparsity=0.5).steepest(torch.tensor([[2.0, 1.0]]), x_adv).tolist() == [[0.0, 1.0]]
+
+
+def test_l0_steps_keep_features_at_their_bounds():
+    """The projection ranks features by how far a step takes them, those at their bounds too."""
+    x_adv, grad = torch.tensor([[1.0, 0.5, 0.0]]), torch.tensor([[2.0, 1.0, -4.0]])
+    assert L0(1).steepest(grad, x_adv).tolist() == [[0.5, 0.25, -1.0]]
 
 
 @pytest.mark.parametrize("norm", [L1, L0])
