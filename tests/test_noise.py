@@ -53,6 +53,13 @@ def test_a_row_depends_on_its_own_index_only(draw):
         assert torch.equal(getattr(noise([row]), draw)(like[:1]), together[row : row + 1])
 
 
+def test_rows_at_steps_and_restarts_of_their_own():
+    like = torch.empty(3, 2, 5)
+    together = noise([4, 4, 9], step=torch.tensor([0, 1, 7]), restart=torch.tensor([2, 0, 2]), branch=3)
+    alone = [noise([r], step=s, restart=t, branch=3) for r, s, t in ((4, 0, 2), (4, 1, 0), (9, 7, 2))]
+    assert torch.equal(together.uniform(like), torch.cat([one.uniform(like[:1]) for one in alone]))
+
+
 def test_a_feature_does_not_depend_on_how_many_there_are():
     assert torch.equal(noise([1]).uniform(torch.empty(1, 9)), noise([1]).uniform(torch.empty(1, 50))[:, :9])
 

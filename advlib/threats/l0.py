@@ -66,7 +66,9 @@ class L0(Threat):
         return torch.where(self._keep(self._counted(gain), x), boxed, x)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
-        # a feature at its bound keeps its gradient, by which the projection ranks it
+        if x_adv is not None:  # a feature at its bound keeps its gradient, by which the projection ranks it
+            low, high = self.limits(x_adv)
+            grad = torch.where(low < high, grad, 0)
         return largest(normalized(grad), self.sparsity)
 
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:

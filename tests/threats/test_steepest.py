@@ -106,6 +106,15 @@ def test_l0_steps_keep_features_at_their_bounds():
     assert L0(1).steepest(grad, x_adv).tolist() == [[0.5, 0.25, -1.0]]
 
 
+@pytest.mark.parametrize("bind", [True, False])
+def test_l0_steps_waste_no_share_on_features_that_cannot_move_at_all(bind):
+    x, grad = torch.tensor([[0.5, 0.5, 0.25, 1.0]]), torch.tensor([[9.0, 1.0, 8.0, 2.0]])
+    bounds = (torch.tensor([0.0, 0.0, 0.25, 0.0]), torch.tensor([1.0, 1.0, 0.25, 1.0]))
+    threat = L0(1, bounds, mask=torch.tensor([False, True, True, True]), sparsity=0.25)
+    threat = threat.at(x) if bind else threat
+    assert threat.steepest(grad, x).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+
+
 @pytest.mark.parametrize("norm", [L1, L0])
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_sparsity_out_of_range(norm, share):
