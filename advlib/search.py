@@ -283,6 +283,7 @@ class _Driver:
                 feedback = feedback._replace(candidate=self._ask(state.candidate, task, 0, noise))
             best = self._judge(best, _judged(state), feedback.candidate or feedback, task, restart, step, done)
             state = self.rule.update(state, feedback, task, noise)
+            del feedback  # its gradients would be held through the next forward pass
             finished = self.rule.finished(state)
             if finished is not None:
                 done = done | finished
