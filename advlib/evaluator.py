@@ -230,8 +230,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         prediction = logits.argmax(1)
         reached = prediction == task.y if self.targeted else prediction != task.y
         success = reached & ~logits.isnan().any(1)
-        for gradient in gradients:
-            moved = success | (gradient.flatten(1).abs().amax(1) > 0)
+        if gradients:  # an objective beside the first has a gradient where that one has
+            moved = success | (gradients[0].flatten(1).abs().amax(1) > 0)
             self._moved.index_add_(0, task.row, moved.long())
         return Feedback(estimate.values, gradients, logits, success)
 

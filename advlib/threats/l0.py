@@ -116,8 +116,10 @@ class L0(Threat):
         return changed.any(1, keepdim=True).expand_as(x) if self.per_pixel else changed
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        changed = self._counted((x_adv != x).to(x.dtype))
-        return (changed > 0).sum(1).to(x.dtype)
+        changed = x_adv != x
+        if self.per_pixel:
+            changed = self._counted(changed) > 0
+        return changed.flatten(1).count_nonzero(1).to(x.dtype)
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         return tensor_like(self.eps, x_adv)  # a count: nothing is rounded
