@@ -327,7 +327,12 @@ MUTANTS = [
         "torch.where(success == best.success, score < best.score, success) & ~done",
         "tests/test_search.py",
     ),
-    Mutant("search.py", "nan=-torch.inf, neginf", "nan=torch.inf, neginf", "tests/laws/test_model_untouched.py -k nan_logits"),
+    Mutant(
+        "search.py",
+        "nan=-torch.inf, neginf",
+        "nan=torch.inf, neginf",
+        "tests/laws/test_model_untouched.py -k nan_logits",
+    ),
     Mutant(
         "search.py", "            success = success & task.threat.contains(point, task.x)\n", "", "tests/test_search.py"
     ),

@@ -141,7 +141,9 @@ def test_no_gradient_gives_a_warning_and_a_valid_result(name, threat, shape, kin
         "nan": lambda z: Nan.apply(inner(z)),
     }[kind]
     y = classes(model, x)
-    with pytest.warns(GradientMaskingWarning, match=r"[1-6] of 6 rows never had a nonzero, finite gradient.*margin.*BPDA"):
+    with pytest.warns(
+        GradientMaskingWarning, match=r"[1-6] of 6 rows never had a nonzero, finite gradient.*margin.*BPDA"
+    ):
         x_adv = call(name, model, x, y, threat, generator=seeded())
     assert threat.contains(x_adv, x).all()
 
