@@ -661,10 +661,11 @@ MUTANTS = [
     Mutant("attacks/jsma.py", "torch.clamp(moved, low, high)", "moved", "tests/attacks/test_jsma.py"),
     Mutant(
         "attacks/jsma.py",
-        "query < high if self.theta > 0 else query > low",
-        "query < high",
+        "high - query if self.theta > 0 else query - low",
+        "high - query",
         "tests/attacks/test_jsma.py",
     ),
+    Mutant("attacks/jsma.py", "_SATURATED = 0.05", "_SATURATED = 0.0", "tests/attacks/test_jsma.py"),
     Mutant(
         "attacks/jsma.py", "room.flatten(1) & (", "torch.ones_like(room.flatten(1)) & (", "tests/attacks/test_jsma.py"
     ),

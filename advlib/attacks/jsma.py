@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+# A feature this near its bound, as a share of the bounds' width, is saturated: the budget is for those that can move.
+# Of the shares tried (0 to 0.05) on MNIST the largest was the strongest; digits hold many values of 0.99.
+_SATURATED = 0.05
+
+
 class JSMAState(NamedTuple):
     query: Tensor  # (N, ...) where the model is asked next
     stuck: Tensor  # (N,) bool, no pair of features helps any more
@@ -61,7 +66,8 @@ class SaliencyMap(Rule[JSMAState]):
         """``(N, D)`` bool, the features not saturated; once the budget is spent, only those changed already."""
         threat = cast(L0, task.threat)
         low, high = threat.box(task.x)
-        room = query < high if self.theta > 0 else query > low
+        room = high - query if self.theta > 0 else query - low
+        room = room > torch.clamp(_SATURATED * (high - low), max=abs(self.theta) / 2)
         left = threat.radius(task.x).flatten() - threat.distance(query, task.x)
         return room.flatten(1) & ((left >= 2).unsqueeze(1) | threat.changed(query, task.x).flatten(1))
 
@@ -83,8 +89,9 @@ def jsma(
     At each step it takes, among the features with room to move, the pair ``p, q`` for which
     ``(a_p + a_q) (b_p + b_q)`` is largest and both sums are positive, where ``a`` is the gradient of the wanted
     class's logit and ``b`` minus that of the sum of the others, both reversed if ``theta`` is negative. The pair is the
-    exact best one. A step takes two backward passes whatever the number of classes. Untargeted, it leaves class
-    ``y`` in place of reaching one (Wiyatno & Xu, 2018, arXiv:1808.07945): ``a`` is minus the gradient of ``y``'s logit.
+    exact best one. Features within 5 % of their bound, or half of ``theta``, count as saturated. A step takes two
+    backward passes whatever the number of classes. Untargeted, it leaves class ``y`` in place of reaching one (Wiyatno
+    & Xu, 2018, arXiv:1808.07945): ``a`` is minus the gradient of ``y``'s logit.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.

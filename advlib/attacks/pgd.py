@@ -75,7 +75,7 @@ def pgd(
         steps: Updates per restart (40, as in the paper's MNIST experiments).
         step_size: Length of every step, in the norm of ``threat`` (for L0, in the units of ``x``). None, the default,
             lets it fall from ``2 * eps`` to 0 along a cosine (for L0, from eight times the width of the bounds), which
-            found more errors than any constant length in ``benchmarks/pgd_strength.py``; the paper's is
+            found at least as many errors as any constant length in ``benchmarks/pgd_strength.py``; the paper's is
             ``2.5 * eps / steps``.
         random_start: Whether each restart begins at a uniform point of the ball in place of ``x``.
         loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.

@@ -148,7 +148,7 @@ def step_by_hand(model, x, x_adv, wanted, y, theta, budget, high, low):
     best, chosen = 0.0, None
     for p in range(len(x)):
         for q in range(p + 1, len(x)):
-            room = all(x_adv[i] < high if theta > 0 else x_adv[i] > low for i in (p, q))
+            room = all((high - x_adv[i] if theta > 0 else x_adv[i] - low) > 0.05 for i in (p, q))
             allowed = changed.sum() + 2 <= budget or (changed[p] and changed[q])
             a, b = alpha[p] + alpha[q], beta[p] + beta[q]
             helps = a > 0 > b if theta > 0 else a < 0 < b
@@ -245,6 +245,13 @@ def test_a_row_without_a_pair_stays_where_it_is_and_is_done():
     state = rule.update(state, feedback, task, Noise(Key(), task.row))
     assert state.query.tolist() == [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]
     assert rule.finished(state).tolist() == [True, False]
+
+
+def test_nearly_saturated_features_are_not_worth_the_budget():
+    weight = torch.tensor([[9.0, 8.0, 2.0, 1.0], [-9.0, -8.0, -2.0, -1.0]], dtype=torch.float64)
+    x = torch.tensor([[0.99, 0.97, 0.5, 0.5]], dtype=torch.float64)
+    x_adv = jsma(lambda z: z @ weight.T, x, torch.tensor([1]), L0(2), keep="strongest")
+    assert x_adv[0].tolist() == [0.99, 0.97, 1.0, 1.0]
 
 
 def test_per_pixel_budget_and_mask():
