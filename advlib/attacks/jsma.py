@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 # A feature this near its bound, as a share of the bounds' width, is saturated: the budget is for those that can move.
-# Of the shares tried (0 to 0.05) on MNIST the largest was the strongest; digits hold many values of 0.99.
+# Digits hold many values of 0.99, on which an exact comparison with the bound would spend it.
 _SATURATED = 0.05
 
 
