@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -40,14 +42,33 @@ class Task(NamedTuple):
         return Task(self.x[index], self.y[index], target, threat, self.row[index])
 
 
-class Feedback(NamedTuple):
+def _reached(feedback: Feedback) -> Tensor:
+    return feedback.reached
+
+
+@dataclass(frozen=True)
+class Feedback:
     """What the model said about the points it was asked."""
 
     values: tuple[Tensor, ...]  # (N,) one per objective
     gradients: tuple[Tensor, ...]  # (N, ...) one per objective, finite; none if only values were asked for
     logits: Tensor  # (N, C)
-    success: Tensor  # (N,) bool, whether the goal is reached
+    y: Tensor  # (N,) true classes, or the wanted ones if targeted
+    targeted: bool = False
+    judge: Callable[[Feedback], Tensor] = _reached  # what counts as success
     candidate: Feedback | None = None  # what it said about the state's candidates, where a rule has them
+
+    @cached_property
+    def reached(self) -> Tensor:
+        """Whether the class is left, or the wanted one reached, ``(N,)`` bool; never where a logit is NaN."""
+        highest, prediction = self.logits.max(1)  # the highest of a row with a NaN is NaN
+        reached = prediction == self.y if self.targeted else prediction != self.y
+        return reached & (highest == highest)
+
+    @cached_property
+    def success(self) -> Tensor:
+        """Whether the goal is reached as the rule sees it, ``(N,)`` bool."""
+        return self.judge(self)
 
     @property
     def loss(self) -> Tensor:
@@ -159,9 +180,10 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             self.target = aim if target is None else _labels("target", target, self.x)
             self.threat = threat.aligned(self.x)
             threat.check(self.x)
-            count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-            self.forwards, self.backwards = count, count.clone()
-            self._moved = count.clone()  # times that a row had a gradient to follow, or needed none
+            self._forwards, self._backwards, self._moved = torch.zeros(3, len(x), dtype=torch.int64, device=x.device)
+        self._asked: Tensor | None = None  # the rows asked last, and passes not yet counted against them
+        self._passes = (0, 0)
+        self._settled: Tensor | None = None  # rows all known to have had a gradient to follow, or to need none
         self._checked = False
 
     def __enter__(self) -> Self:
@@ -172,6 +194,18 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self._guard.__exit__(*exception)
         if exception[0] is None:
             self._warn_of_missing_gradients()
+
+    @property
+    def forwards(self) -> Tensor:
+        """Forward passes spent on each row so far, ``(N,)``."""
+        self._count(None)
+        return self._forwards
+
+    @property
+    def backwards(self) -> Tensor:
+        """Backward passes spent on each row so far, ``(N,)``."""
+        self._count(None)
+        return self._backwards
 
     def task(self, rows: Tensor | None = None) -> Task:
         """The task of some rows, an ``(n,)`` index in any order; None means all of them, without a copy."""
@@ -203,7 +237,15 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         """The one loss of the call."""
         return (self.loss(output, task.y, task.target),)
 
-    def feedback(self, points: Tensor, task: Task, objectives: Objectives, order: int, noise: Noise) -> Feedback:
+    def feedback(
+        self,
+        points: Tensor,
+        task: Task,
+        objectives: Objectives,
+        order: int,
+        noise: Noise,
+        judge: Callable[[Feedback], Tensor] = _reached,
+    ) -> Feedback:
         """Asks the model once about each row's point, and counts it.
 
         Args:
@@ -212,6 +254,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             objectives: What is evaluated and, for ``order`` 1, differentiated.
             order: 1 for values and gradients, 0 for values alone.
             noise: What a random gradient source draws from.
+            judge: Tells from the feedback which rows have reached the goal.
         """
 
         def ask(at: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
@@ -223,17 +266,26 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             return output, objectives(output, task)
 
         estimate = self.gradient(ask, points, noise) if order else _values_only(ask, points)
-        for count, passes in ((self.forwards, estimate.forwards), (self.backwards, estimate.backwards)):
-            count.index_add_(0, task.row, torch.full_like(task.row, passes))
+        self._count(task.row, estimate.forwards, estimate.backwards)
         gradients = tuple(torch.nan_to_num(gradient, nan=0.0) for gradient in estimate.gradients)
         logits = self.logits_of(estimate.output).detach()
-        prediction = logits.argmax(1)
-        reached = prediction == task.y if self.targeted else prediction != task.y
-        success = reached & ~logits.isnan().any(1)
-        if gradients:  # an objective beside the first has a gradient where that one has
-            moved = success | (gradients[0].flatten(1).abs().amax(1) > 0)
+        feedback = Feedback(estimate.values, gradients, logits, task.y, self.targeted, judge)
+        if gradients and task.row is not self._settled:
+            # an objective beside the first has a gradient where that one has
+            moved = feedback.success | (gradients[0].flatten(1).abs().amax(1) > 0)
             self._moved.index_add_(0, task.row, moved.long())
-        return Feedback(estimate.values, gradients, logits, success)
+            if moved.device.type == "cpu" and bool(moved.all()):  # elsewhere a look would wait for the device
+                self._settled = task.row
+        return feedback
+
+    def _count(self, row: Tensor | None, forwards: int = 0, backwards: int = 0) -> None:
+        """Counts passes; as numbers while the same rows are asked, since even small tensor operations take time."""
+        if row is not self._asked:
+            if self._asked is not None:
+                for count, passes in zip((self._forwards, self._backwards), self._passes, strict=True):
+                    count.index_add_(0, self._asked, torch.full_like(self._asked, passes))
+            self._asked, self._passes = row, (0, 0)
+        self._passes = (self._passes[0] + forwards, self._passes[1] + backwards)
 
     def _check_logits(self, logits: Tensor, task: Task) -> None:
         self._checked = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Rule(ABC, Generic[State]):
 
     def success(self, feedback: Feedback, task: Task) -> Tensor:
         """Tells which rows have reached the goal, ``(N,)`` bool; by default the class left, or the wanted one."""
-        return feedback.success
+        return feedback.reached
 
     @abstractmethod
     def update(self, state: State, feedback: Feedback, task: Task, noise: Noise) -> State:
@@ -275,30 +276,30 @@ class _Driver:
         noise = Noise(self.evaluator.key, task.row, restart)
         state = self.rule.start(task, self._point(task, restart, noise), noise)
         shelf, place = best, torch.arange(len(task.x), device=task.x.device)
-        done = torch.zeros_like(best.success)
+        done: Tensor | None = None  # rows that wait to be dropped
         for step in range(self.steps):
             noise = noise._replace(row=task.row, step=step + 1)
             feedback = self._ask(state.query, task, self.rule.order, noise)
             if hasattr(state, "candidate"):
-                feedback = feedback._replace(candidate=self._ask(state.candidate, task, 0, noise))
+                feedback = dataclasses.replace(feedback, candidate=self._ask(state.candidate, task, 0, noise))
             best = self._judge(best, _judged(state), feedback.candidate or feedback, task, restart, step, done)
             state = self.rule.update(state, feedback, task, noise)
             del feedback  # its gradients would be held through the next forward pass
             finished = self.rule.finished(state)
-            if finished is not None:
-                done = done | finished
             if self.keep == "first":
-                done = done | best.success
-            if (finished is None and self.keep != "first") or not self._may_look(step):
+                finished = best.success if finished is None else finished | best.success
+            if finished is None:
                 continue
-            left = (~done).nonzero().squeeze(1)
-            if len(left) == len(done):
+            done = finished if done is None else done | finished
+            if not self._may_look(step):
+                continue
+            left, done = (~done).nonzero().squeeze(1), None
+            if len(left) == len(finished):
                 continue
             shelf = _Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
             if len(left) == 0:
                 return shelf
-            state, task, best = _take(state, left), task.take(left), _take(best, left)
-            place, done = place[left], done[left]
+            state, task, best, place = _take(state, left), task.take(left), _take(best, left), place[left]
         point = _judged(state)
         if self.keep == "last":
             best = best._replace(x_adv=point.detach())
@@ -322,11 +323,13 @@ class _Driver:
         def objectives(output: Any, of: Task) -> tuple[Tensor, ...]:
             return self.rule.objectives(output, of, self.evaluator.loss)
 
-        feedback = self.evaluator.feedback(points, task, objectives, order, noise)
-        return feedback._replace(success=self.rule.success(feedback, task))
+        def judge(feedback: Feedback) -> Tensor:
+            return self.rule.success(feedback, task)
+
+        return self.evaluator.feedback(points, task, objectives, order, noise, judge)
 
     def _judge(
-        self, best: _Best, point: Tensor, feedback: Feedback, task: Task, restart: int, step: int, done: Tensor
+        self, best: _Best, point: Tensor, feedback: Feedback, task: Task, restart: int, step: int, done: Tensor | None
     ) -> _Best:
         """The better of the best so far and the point just asked about, row by row."""
         if self.trace is not None:
@@ -338,7 +341,10 @@ class _Driver:
         if self.keep == "nearest":
             success = success & task.threat.contains(point, task.x)
             score = torch.where(success, -task.threat.distance(point, task.x), -torch.inf)
-        better = torch.where(success == best.success, score > best.score, success) & ~done
-        x_adv = torch.where(column(better, point), point, best.x_adv)
-        pairs = ((success, best.success), (score, best.score), (loss, best.loss))
-        return _Best(x_adv.detach(), *(torch.where(better, new, old) for new, old in pairs))
+        better = torch.where(success == best.success, score > best.score, success)
+        if done is not None:
+            better, success = better & ~done, success & ~done
+        x_adv = torch.where(column(better, point), point, best.x_adv).detach()
+        kept = torch.where(better, loss, best.loss)
+        scores = kept if score is loss else torch.where(better, score, best.score)
+        return _Best(x_adv, success | best.success, scores, kept)

@@ -182,7 +182,7 @@ def test_a_rule_hears_what_the_model_says_about_its_candidates():
 def test_a_rule_may_ask_more_of_a_success():
     class Confident(Walk):
         def success(self, feedback, task):
-            return feedback.success & (feedback.loss > 0.15)
+            return feedback.reached & (feedback.loss > 0.15)
 
     path = [[0.0, 0.35, 0.36, 0.4], [0.0, 0.35, 0.33, 0.34]]
     result = search(scalar, X, Y, BALL, Confident(path), steps=3, loss="margin", keep="nearest")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PGDState(NamedTuple):
     query: Tensor  # (N, ...) where the model is asked next
     length: Tensor  # (N,) the length that steps are measured in
-    step: Tensor  # (N,) updates made
+    step: Tensor  # (N,) updates made, counted where the length depends on it
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class ProjectedGradient(Rule[PGDState]):
         return PGDState(point, length, step)
 
     def update(self, state: PGDState, feedback: Feedback, task: Task, noise: Noise) -> PGDState:
-        length = state.length
+        length, step = state.length, state.step
         if self.step_size is None:
-            length = length * (1 + torch.cos(math.pi * state.step / self.steps))
-        step = column(length, state.query) * task.threat.steepest(feedback.gradient, state.query)
-        query = task.threat.project(state.query + step, task.x)
-        return PGDState(query, state.length, state.step + 1)
+            length, step = length * (1 + torch.cos(math.pi * step / self.steps)), step + 1
+        direction = task.threat.steepest(feedback.gradient, state.query)
+        moved = torch.addcmul(state.query, column(length, direction), direction)
+        return PGDState(task.threat.project(moved, task.x), state.length, step)
 
 
 def pgd(
