@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import multiprocessing
 import pathlib
 import re
@@ -115,6 +116,40 @@ def compare(model: nn.Module, x: Tensor, y: Tensor, given: argparse.Namespace, n
     return rows
 
 
+def costs(given: argparse.Namespace) -> list[dict[str, object]]:
+    """Time in floors where passes are dearer, a ResNet-18 with random weights, with few classes and with many."""
+    rows = []
+    for classes in (10, 1000):
+        torch.manual_seed(0)
+        model, x = common.ResNet18(classes).eval(), torch.rand(16, 3, 32, 32)
+        with torch.no_grad():
+            target = model(x).argmin(1)  # the least likely class, so that few rows stop early
+        asked = rows_per_step(model, x, target, 20, len(x))
+        calls: dict[str, Callable[[], object]] = dict.fromkeys(
+            FLOORS, functools.partial(floor, model, x, target, asked, 10)
+        )
+        calls["advlib"] = functools.partial(advlib.jsma, model, x, target, advlib.L0(20), targeted=True)
+        seconds = common.interleaved(calls, dict.fromkeys(calls, given.resnet_rounds), title="JSMA, ResNet-18")
+        ratio = common.ratios(seconds, FLOORS)
+        for name in calls:
+            median, low, high = common.spread(ratio[name])
+            row = {"network": f"ResNet-18, {classes} classes", "attack": name, "x floor": median}
+            rows.append(row | {"20 %": low, "80 %": high, "rounds": given.resnet_rounds})
+    return rows
+
+
+def saturation(model: nn.Module, x: Tensor, target: Tensor, k: int) -> list[dict[str, object]]:
+    """Success by the share of the bounds' width within which a feature counts as saturated."""
+    attack, rows = importlib.import_module("advlib.attacks.jsma"), []
+    chosen = attack._SATURATED
+    for share in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2):
+        attack._SATURATED = share
+        x_adv = advlib.jsma(model, x, target, advlib.L0(k), targeted=True)
+        rows.append({"share": share, "images": len(x), **outcome(model, x, x_adv, target, k)})
+    attack._SATURATED = chosen
+    return rows
+
+
 # -- 3x224x224 and 1,000 classes --------------------------------------------------------------------------------
 
 
@@ -175,25 +210,31 @@ def main() -> None:
     options.add_argument("--budget", type=int, default=114, help="features that may change: the paper's 14.5 %% of 784")
     options.add_argument("--rounds", type=int, default=15, help="rounds of advlib and the floor")
     options.add_argument("--peer-rounds", type=int, default=3, help="of these, rounds with the other libraries")
+    options.add_argument("--resnet-rounds", type=int, default=7, help="rounds of advlib and the floor on ResNet-18")
     given = options.parse_args()
     found = common.environment(given)
     if given.zoo and given.data:
         network, model = given.model, common.load(given.zoo, given.model)
-        x, y = common.test_images(given.data, "mnist", 2 * given.images)
+        x, y = common.test_images(given.data, "mnist", 4 * given.images)
     else:
         digits = advlib.data.mnist()
         network, model = "standard, trained here", common.standard(digits)
         x, y = digits.x_test, digits.y_test
     with torch.no_grad():
         todo = model(x).argmax(1) != (y + 1) % 10
-    x, y = x[todo][: given.images], y[todo][: given.images]
+    x, y = x[todo], y[todo]
+    many = slice(2 * given.images)
+    shares = saturation(model, x[many], (y[many] + 1) % 10, given.budget)
+    common.table("advlib's success by the share of the bounds' width that counts as saturated", shares)
+    x, y = x[: given.images], y[: given.images]
     rows = compare(model, x, y, given, list(found))
     common.table(f"JSMA on {network}, theta 1, {given.budget} features, target (y + 1) % 10", rows)
+    dearer = costs(given)
+    common.table("JSMA where passes are dearer: 16 images 3x32x32, 20 features", dearer)
     big = [large_alone(rows, 5, given.threads) for rows in (1, 4)]
     common.table("JSMA at 3x224x224 with 1,000 classes: memory of the process above what it held before", big)
-    common.save(
-        given.out, {"environment": found, "network": network, "budget": given.budget, "rows": rows, "large": big}
-    )
+    results = {"environment": found, "network": network, "budget": given.budget, "rows": rows}
+    common.save(given.out, results | {"saturation": shares, "dearer passes": dearer, "large": big})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from advlib.models import Counted
 STEPS = 40
 PROFILED_STEPS = 4  # the peak of one step is that of all
 FLOORS = ("floor", "floor again")
+BARE = "a loop by hand"
 KEEPS = {"last": "advlib, last", "strongest": "advlib, strongest"}
 
 
@@ -39,11 +40,24 @@ def floor(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
     return gradient
 
 
+def bare(model: nn.Module, x: Tensor, y: Tensor, eps: float, step_size: float, steps: int) -> Tensor:
+    """PGD and nothing else: no best point, no check of anything. What a short loop by hand costs."""
+    low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+    x_adv = (x + eps * (2 * torch.rand_like(x) - 1)).clamp(low, high)
+    for _ in range(steps):
+        x_adv.requires_grad_()
+        loss = functional.cross_entropy(model(x_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x_adv)
+        x_adv = torch.clamp(x_adv.detach() + step_size * gradient.sign(), low, high)
+    return x_adv
+
+
 def contestants(case: Case, names: list[str], steps: int = STEPS) -> dict[str, Callable[[], Tensor]]:
     """Everything that is compared on one network, with one step size: a quarter of eps."""
     _, model, x, y, eps = case
     step_size = eps / 4
     calls: dict[str, Callable[[], Tensor]] = {name: functools.partial(floor, model, x, y, steps) for name in FLOORS}
+    calls[BARE] = functools.partial(bare, model, x, y, eps, step_size, steps)
     for keep, name in KEEPS.items():
         calls[name] = functools.partial(
             advlib.pgd, model, x, y, advlib.Linf(eps), steps=steps, step_size=step_size, keep=keep
@@ -215,7 +229,7 @@ def main() -> None:
     if given.resnet_rounds:
         cases.append((resnet18(given.resnet_batch, device), given.resnet_rounds, given.resnet_peer_rounds))
     for case, own, theirs in cases:
-        rounds = dict.fromkeys([*FLOORS, *KEEPS.values()], own) | dict.fromkeys(names, theirs)
+        rounds = dict.fromkeys([*FLOORS, BARE, *KEEPS.values()], own) | dict.fromkeys(names, theirs)
         results[case.name] = rows = measure(case, names, rounds, device)
         common.table(f"PGD-{STEPS}, {case.name}: time in floors, samples per example, memory in tensors like x", rows)
 

@@ -47,17 +47,20 @@ class SaliencyMap(Rule[JSMAState]):
         return JSMAState(point, torch.zeros_like(task.y, dtype=torch.bool))
 
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
-        """The wanted class's logit and minus the sum of the others; without a wanted class, the reverse of y's."""
+        """The wanted class's logit, or minus that of the class to leave, and the sum of all."""
         logits = self.logits_of(output)
-        aim, sign = (task.y, -1) if task.target is None else (task.target, 1)
+        aim = task.y if task.target is None else task.target
         wanted = logits.gather(1, aim.unsqueeze(1)).squeeze(1)
-        return sign * wanted, sign * (wanted - logits.sum(1))
+        return (-wanted if task.target is None else wanted), logits.sum(1)
 
     def update(self, state: JSMAState, feedback: Feedback, task: Task, noise: Noise) -> JSMAState:
-        along, against = (math.copysign(1, self.theta) * g.flatten(1) for g in feedback.gradients)
-        first, second, score = best_pair(along, against, self.domain(state.query, task))
+        wanted, total = (gradient.flatten(1) for gradient in feedback.gradients)
+        others = wanted + total if task.target is None else wanted - total
+        if self.theta < 0:
+            wanted, others = -wanted, -others
+        first, second, score = best_pair(torch.where(self.domain(state.query, task), wanted, -torch.inf), others)
         query, index = state.query.flatten(1), torch.stack([first, second], dim=1)
-        low, high = (bound.expand_as(task.x).flatten(1).gather(1, index) for bound in task.threat.box(task.x))
+        low, high = (bound.expand_as(task.x).flatten(1).gather(1, index) for bound in task.threat.limits(task.x))
         moved = query.gather(1, index) + self.theta * (score > 0).unsqueeze(1)
         query = query.scatter(1, index, torch.clamp(moved, low, high))
         return JSMAState(query.reshape(task.x.shape), state.stuck | (score <= 0))
@@ -65,11 +68,13 @@ class SaliencyMap(Rule[JSMAState]):
     def domain(self, query: Tensor, task: Task) -> Tensor:
         """``(N, D)`` bool, the features not saturated; once the budget is spent, only those changed already."""
         threat = cast(L0, task.threat)
-        low, high = threat.box(task.x)
+        low, high = threat.limits(task.x)
         room = high - query if self.theta > 0 else query - low
-        room = room > torch.clamp(_SATURATED * (high - low), max=abs(self.theta) / 2)
-        left = threat.radius(task.x).flatten() - threat.distance(query, task.x)
-        return room.flatten(1) & ((left >= 2).unsqueeze(1) | threat.changed(query, task.x).flatten(1))
+        domain = (room > torch.clamp(_SATURATED * (high - low), max=abs(self.theta) / 2)).flatten(1)
+        spent = threat.radius(task.x).flatten() - threat.distance(query, task.x) < 2
+        if bool(spent.any()):
+            domain = domain & (threat.changed(query, task.x).flatten(1) | ~spent.unsqueeze(1))
+        return domain
 
     def finished(self, state: JSMAState) -> Tensor:
         return state.stuck

@@ -3,9 +3,10 @@
 Each feature is a point ``(a, b)``. The pair sought has the largest product ``(a_p + a_q) (b_p + b_q)`` among those
 with both sums positive. Two facts find it:
 
-- The square root of that product is at most half of ``s_p + s_q`` with ``s = a + b``. So the features with the
-  largest ``s`` hold the best pair for certain, once no feature beyond them can reach the best product among them.
-  On real gradients a short list of 8 settles most rows, one of 32 nearly all of the others.
+- For any positive weights ``v`` and ``w``, the square root of ``v w`` times that product is at most half of
+  ``s_p + s_q`` with ``s = v a + w b``. So the features with the largest ``s`` hold the best pair for certain, once no
+  feature beyond them can reach the best product among them. Weights that make the two terms of the feature with the
+  largest ``a b`` equal settle nearly every row of real gradients on a list of 5.
 - Each feature of a best pair can be chosen so that no third one exceeds it in both coordinates. A sort and two
   running maxima find all features that fewer than two others exceed. There are few but where the coordinates are
   opposed, and then all of them are compared, a block at a time.
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_LISTS = (8, 32)  # features on the short lists; torch's topk is several times slower above D / 64
+_LIST = 5  # features on the short list; torch's topk is several times slower above D / 64
 _FRONT = 64  # features on the front up to which rows are compared together
 _BLOCK = 2**20  # pairs looked at at once
 
@@ -31,48 +32,51 @@ class Pair(NamedTuple):
     score: Tensor  # (N,) its product, relative to the row's scale; 0 where no pair has two positive sums
 
 
-def best_pair(a: Tensor, b: Tensor, allowed: Tensor) -> Pair:
-    """Finds, in each row, the allowed pair with the largest ``(a_p + a_q) (b_p + b_q)`` among positive sums.
+def best_pair(a: Tensor, b: Tensor) -> Pair:
+    """Finds, in each row, the pair with the largest ``(a_p + a_q) (b_p + b_q)`` among positive sums.
 
     Args:
-        a: ``(N, D)`` finite numbers.
+        a: ``(N, D)`` numbers, finite, or minus infinity for features that may not take part.
         b: ``(N, D)`` finite numbers.
-        allowed: ``(N, D)`` bool, the features that may take part.
     """
     if a.shape[1] < 2 or len(a) == 0:
         nowhere = torch.zeros(len(a), dtype=torch.int64, device=a.device)
         return Pair(nowhere, nowhere, nowhere.to(a.dtype))
-    return _settle(_scaled(torch.where(allowed, a, -torch.inf)), _scaled(b), _LISTS)
-
-
-def _settle(a: Tensor, b: Tensor, lists: tuple[int, ...]) -> Pair:
-    """Compares ever longer short lists in the rows that are not settled yet, and at last the front."""
-    if not lists:
-        return _search_front(a, b)
-    sums = a + b
-    top, index = sums.topk(min(lists[0], sums.shape[1]), dim=1)
-    pair = _compare(a.gather(1, index), b.gather(1, index), index)
-    beyond = top[:, -1] if top.shape[1] < sums.shape[1] else torch.full_like(top[:, 0], -torch.inf)
-    noise = 8 * torch.finfo(a.dtype).eps  # sums of entries of at most 1 are no more exact
-    rows = (pair.score.sqrt() < (top[:, 0] + beyond) / 2 - noise).nonzero().squeeze(1)
+    a_gain, b_gain = a.relu(), b.relu()
+    lead = (a_gain * b_gain).argmax(1, keepdim=True)
+    v, w = (_inverse(gain.gather(1, lead)) for gain in (a_gain, b_gain))
+    top, index = torch.addcmul(b * w, a, v).topk(min(_LIST, a.shape[1]), dim=1)
+    pair = _compare(v * a.gather(1, index), w * b.gather(1, index), index)
+    beyond = top[:, -1] if top.shape[1] < a.shape[1] else torch.full_like(top[:, 0], -torch.inf)
+    # of a pair with positive sums, no entry is farther below zero than the largest is above
+    largest = v.squeeze(1) * torch.linalg.vector_norm(a_gain, dim=1) + w.squeeze(1) * torch.linalg.vector_norm(
+        b_gain, dim=1
+    )
+    rounding = 8 * torch.finfo(a.dtype).eps * largest
+    settled = (pair.score > 0) & (pair.score.sqrt() >= (top[:, 0] + beyond) / 2 + rounding)
+    rows = (~settled).nonzero().squeeze(1)
     if len(rows):
-        for part, exact in zip(pair, _settle(a[rows], b[rows], lists[1:]), strict=True):
+        for part, exact in zip(pair, _search_front(_scaled(a[rows]), _scaled(b[rows])), strict=True):
             part[rows] = exact
     return pair
 
 
+def _inverse(values: Tensor) -> Tensor:
+    return torch.where(values > 0, values, 1).reciprocal()
+
+
 def _scaled(values: Tensor) -> Tensor:
     """Divides each row by its largest entry, if positive."""
-    largest = values.amax(1, keepdim=True)
-    return values / torch.where(largest > 0, largest, 1)
+    return values * _inverse(values.amax(1, keepdim=True))
 
 
 def _compare(a: Tensor, b: Tensor, index: Tensor) -> Pair:
     """Compares all pairs of each row's few points, ``(N, M)`` each, the features ``index``."""
-    p, q = torch.triu_indices(a.shape[1], a.shape[1], offset=1, device=a.device).unbind(0)
-    a_sum, b_sum = a[:, p] + a[:, q], b[:, p] + b[:, q]
-    score, best = torch.where((a_sum > 0) & (b_sum > 0), a_sum * b_sum, 0).max(1)
-    first, second = (index.gather(1, side[best].unsqueeze(1)).squeeze(1) for side in (p, q))
+    points = a.shape[1]
+    a_sum, b_sum = a.unsqueeze(2) + a.unsqueeze(1), b.unsqueeze(2) + b.unsqueeze(1)
+    two = torch.ones(points, points, dtype=torch.bool, device=a.device).triu(1)
+    score, best = torch.where((a_sum > 0) & (b_sum > 0) & two, a_sum * b_sum, 0).flatten(1).max(1)
+    first, second = (index.gather(1, at.unsqueeze(1)).squeeze(1) for at in (best // points, best % points))
     return Pair(first, second, score)
 
 

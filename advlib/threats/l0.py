@@ -119,7 +119,7 @@ class L0(Threat):
         changed = x_adv != x
         if self.per_pixel:
             changed = self._counted(changed) > 0
-        return changed.flatten(1).count_nonzero(1).to(x.dtype)
+        return changed.flatten(1).to(x.dtype).sum(1)  # several times faster than count_nonzero
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         return tensor_like(self.eps, x_adv)  # a count: nothing is rounded

@@ -52,7 +52,7 @@ def test_the_pair_is_the_best_pair(field, dtype):
             for part in zip(*(FIELDS[field](p, q) for p, q in zip(u, v, strict=True)), strict=True)
         )
         allowed = torch.rand(rows, size, generator=generator) > 0.2
-        pair = best_pair(a, b, allowed)
+        pair = best_pair(a.masked_fill(~allowed, -torch.inf), b)
         for i in range(rows):
             best = brute_force(a[i], b[i], allowed[i])
             assert (pair.score[i] > 0) == (best > 0)
@@ -70,7 +70,7 @@ def test_a_feature_that_only_its_partner_exceeds_is_found():
     """The best pair is (1, 1) and (0.9, 0.9); the short list holds twelve others that help nobody."""
     a = torch.cat([torch.arange(100.0, 88.0, -1.0), torch.tensor([1.0, 0.9]), torch.zeros(6)]).unsqueeze(0)
     b = torch.cat([torch.full((12,), -80.0), torch.tensor([1.0, 0.9]), torch.full((6,), -1.0)]).unsqueeze(0)
-    pair = best_pair(a, b, torch.ones_like(a, dtype=torch.bool))
+    pair = best_pair(a, b)
     assert sorted([pair.first.item(), pair.second.item()]) == [12, 13]
 
 
@@ -79,7 +79,7 @@ def test_a_feature_is_no_pair_with_itself():
     a = torch.linspace(-1, 2, 101).unsqueeze(0)
     b = 1 - a
     b[0, 50] = 0.9
-    pair = best_pair(a, b, torch.ones_like(a, dtype=torch.bool))
+    pair = best_pair(a, b)
     assert pair.first != pair.second
     assert pair.score.item() * a.max().item() * b.max().item() == pytest.approx(
         brute_force(a[0], b[0], a[0] > -9), rel=1e-5
@@ -93,10 +93,9 @@ def test_rows_of_one_call_may_take_different_ways():
         FIELDS[name](u, v) for name in ("two classes", "two peaks", "anti-correlated with an offset", "none helps")
     ]
     a, b = torch.stack([f[0] for f in fields]), torch.stack([f[1] for f in fields])
-    allowed = torch.ones_like(a, dtype=torch.bool)
-    together = best_pair(a, b, allowed)
+    together = best_pair(a, b)
     for i in range(len(fields)):
-        alone = best_pair(a[i : i + 1], b[i : i + 1], allowed[i : i + 1])
+        alone = best_pair(a[i : i + 1], b[i : i + 1])
         assert [part[i].item() for part in together] == [part.item() for part in alone]
 
 
@@ -112,14 +111,14 @@ def test_the_search_compares_blocks_in_bounded_memory(monkeypatch):
 
     monkeypatch.setattr(pairs.torch, "where", watched)
     u = torch.randn(1, 20_000, generator=torch.Generator().manual_seed(0))
-    pair = best_pair(u, 1 - u, torch.ones_like(u, dtype=torch.bool))
+    pair = best_pair(u, 1 - u)
     assert pair.score > 0
     assert max(largest) <= 2**20 + 20_000
 
 
 def test_too_few_features():
     for size in (0, 1):
-        pair = best_pair(torch.ones(2, size), torch.ones(2, size), torch.ones(2, size, dtype=torch.bool))
+        pair = best_pair(torch.ones(2, size), torch.ones(2, size))
         assert pair.score.tolist() == [0, 0]
 
 
