@@ -180,7 +180,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             self.target = aim if target is None else _labels("target", target, self.x)
             self.threat = threat.aligned(self.x)
             threat.check(self.x)
-            self._forwards, self._backwards, self._moved = torch.zeros(3, len(x), dtype=torch.int64, device=x.device)
+            count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            self._forwards, self._backwards, self._moved = count, count.clone(), count.clone()
         self._asked: Tensor | None = None  # the rows asked last, and passes not yet counted against them
         self._passes = (0, 0)
         self._settled: Tensor | None = None  # rows all known to have had a gradient to follow, or to need none
