@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advlib.evaluator import Model, guard
+from advlib.evaluator import GradientMaskingWarning, Model, guard
 from advlib.threats import Threat
 
 Attack = Callable[..., Tensor]
@@ -125,24 +126,25 @@ def check_mode(bn: str) -> None:
         )
 
 
-def attacked(attack: Attack, model: Model, x: Tensor, y: Tensor, bn: BatchNormMode, **options: Any) -> Tensor:
+def attacked(attack: Attack, model: Model, x: Tensor, y: Tensor, bn: BatchNormMode) -> Tensor:
     """Runs an attack on a model in training, which is left as it was.
 
     Args:
-        attack: Called as ``attack(model, x, y, **options)``.
+        attack: Called as ``attack(model, x, y)``.
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
         x: ``(N, ...)`` clean inputs.
         y: ``(N,)`` labels or ``(N, C)`` probabilities, of which the attack gets the likeliest class.
         bn: ``"eval"``: BatchNorm uses its running statistics inside the attack. ``"batch"``: layers in training
             use those of the batch, and leave the running ones alone.
-        **options: Given to the attack.
     """
-    if bn == "eval" or not isinstance(model, nn.Module):
-        return attack(model, x, labels(y), **options).detach()
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
-    inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    with guard(model), batch_statistics(layers):
-        return attack(lambda points: inner(points), x, labels(y), **options).detach()
+    with warnings.catch_warnings():  # rows that the model is sure of have no gradient, batch after batch
+        warnings.simplefilter("ignore", GradientMaskingWarning)
+        if bn == "eval" or not isinstance(model, nn.Module):
+            return attack(model, x, labels(y)).detach()
+        layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        with guard(model), batch_statistics(layers):
+            return attack(lambda points: inner(points), x, labels(y)).detach()
 
 
 @contextmanager
