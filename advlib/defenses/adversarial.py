@@ -22,6 +22,7 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
+    precise,
 )
 from advlib.evaluator import Model
 from advlib.noise import Key, Noise
@@ -141,7 +142,7 @@ class AdversarialTraining(Objective):
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)
         if self.adversarial_weight == 1:
-            logits, logits_adv = None, model(x_adv).float()
+            logits, logits_adv = None, precise(model(x_adv))
         else:
             logits, logits_adv = both(model, x, x_adv)
         loss = mixed_loss(logits, logits_adv, y, adversarial_weight=self.adversarial_weight)

@@ -37,7 +37,7 @@ def awp(model: nn.Module, loss: Callable[[], Tensor], gamma: float = 0.01) -> It
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     with torch.enable_grad(), batch_statistics(layers):
-        gradients = torch.autograd.grad(loss(), weights, allow_unused=True)
+        gradients = torch.autograd.grad(loss(), weights, allow_unused=True) if weights else ()
     before = [weight.detach().clone() for weight in weights]
     try:
         with torch.no_grad():
@@ -46,8 +46,10 @@ def awp(model: nn.Module, loss: Callable[[], Tensor], gamma: float = 0.01) -> It
                     length = torch.linalg.vector_norm(gradient)
                     scale = gamma * torch.linalg.vector_norm(weight) / torch.where(length > 0, length, 1)
                     weight.add_(torch.nan_to_num(scale * gradient, nan=0.0, posinf=0.0, neginf=0.0))
+        torch.clear_autocast_cache()  # it holds the weights as they were before the move
         yield
     finally:
         with torch.no_grad():
             for weight, old in zip(weights, before, strict=True):
                 weight.copy_(old)
+        torch.clear_autocast_cache()

@@ -137,14 +137,16 @@ def attacked(attack: Attack, model: Model, x: Tensor, y: Tensor, bn: BatchNormMo
         bn: ``"eval"``: BatchNorm uses its running statistics inside the attack. ``"batch"``: layers in training
             use those of the batch, and leave the running ones alone.
     """
+    inner: Model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    layers = []
+    if bn == "batch" and isinstance(model, nn.Module):
+        layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+        asked, inner = inner, lambda points: asked(points)  # no module, whose layers an attack would set to evaluation
     with warnings.catch_warnings():  # rows that the model is sure of have no gradient, batch after batch
         warnings.simplefilter("ignore", GradientMaskingWarning)
-        if bn == "eval" or not isinstance(model, nn.Module):
-            return attack(model, x, labels(y)).detach()
-        layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
-        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        with guard(model), batch_statistics(layers):
-            return attack(lambda points: inner(points), x, labels(y)).detach()
+        # An attack of the library guards the model itself, a user's own need not.
+        with guard(model), batch_statistics(layers), torch.enable_grad():
+            return attack(inner, x, labels(y)).detach()
 
 
 @contextmanager
@@ -166,6 +168,10 @@ def both(model: Model, x: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
     One pass costs less than two, and lets DistributedDataParallel reduce gradients once. BatchNorm sees both
     halves (as in Kurakin et al., 1611.01236).
     """
-    output: Tensor = model(torch.cat([x, x_adv]))
-    logits, logits_adv = output.float().chunk(2)
+    logits, logits_adv = precise(model(torch.cat([x, x_adv]))).chunk(2)
     return logits, logits_adv
+
+
+def precise(logits: Tensor) -> Tensor:
+    """Logits in single precision at least, since losses lose too much in the half precision that autocast gives."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from advlib.defenses.base import LossOutput, Objective
+from advlib.defenses.base import LossOutput, Objective, precise
 from advlib.defenses.standard import Standard, check_temperature
 from advlib.evaluator import Model, guard
 
@@ -18,7 +18,7 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, *, tempera
 
     Args:
         student_logits: ``(N, C)``.
-        teacher_logits: ``(N, C)``.
+        teacher_logits: ``(N, C)``, to which no gradient flows.
         temperature: What the logits of both are divided by.
 
     Raises:
@@ -33,7 +33,7 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, *, tempera
             f"teacher and student must give logits of one shape, got {tuple(teacher_logits.shape)} from the teacher "
             f"and {tuple(student_logits.shape)} from the student: train a teacher with the same classes"
         )
-    target = (teacher_logits / temperature).softmax(1)
+    target = (teacher_logits.detach() / temperature).softmax(1)
     return functional.cross_entropy(student_logits / temperature, target)
 
 
@@ -67,8 +67,8 @@ class DefensiveDistillation(Objective):
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None = None) -> LossOutput:
         with guard(self.teacher):
-            teacher_logits = self.teacher(x).float()
-        logits = model(x).float()
+            teacher_logits = precise(self.teacher(x))
+        logits = precise(model(x))
         return LossOutput(distillation_loss(logits, teacher_logits, temperature=self.temperature), logits)
 
 

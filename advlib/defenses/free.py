@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import LossOutput, Objective, given
+from advlib.defenses.base import LossOutput, Objective, given, precise
 from advlib.evaluator import Model
 from advlib.threats import Threat
 
@@ -49,6 +49,7 @@ class FreeAdversarialTraining(Objective):
             raise ValueError(f"replays must be a whole number of at least 1, got {self.replays!r}")
 
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        self.threat.check(x)
         delta = self._carried.get("delta")
         if delta is None or delta.shape[1:] != x.shape[1:] or len(delta) < len(x):
             delta = torch.zeros_like(x)
@@ -65,11 +66,11 @@ class FreeAdversarialTraining(Objective):
             delta = threat.project(at + step, x) - x
             carried = self._carried.get("delta")
             if carried is not None and carried.shape[1:] == x.shape[1:] and len(carried) > len(x):
-                delta = torch.cat([delta, carried[len(x) :]])  # a last, smaller batch
+                delta = torch.cat([delta, carried[len(x) :].to(x)])  # a last, smaller batch
             self._carried["delta"] = delta
 
         x_adv.register_hook(move)  # type: ignore[no-untyped-call]
-        logits_adv = model(x_adv).float()
+        logits_adv = precise(model(x_adv))
         return LossOutput(functional.cross_entropy(logits_adv, y), None, logits_adv, x_adv.detach())
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
+    precise,
 )
 from advlib.evaluator import Model
 
@@ -119,11 +120,11 @@ class CleanLogitPairing(Objective):
         check_number("noise", self.noise)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return x + self.noise * torch.randn_like(x)
+        return x.detach() + self.noise * torch.randn_like(x)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)
-        logits = model(x_adv).float()
+        logits = precise(model(x_adv))
         half = len(logits) // 2  # batches are shuffled, so that the halves are random partners
         pairing = logit_pairing_loss(logits[:half], logits[half : 2 * half]) if half else logits.sum() * 0
         return LossOutput(functional.cross_entropy(logits, y) + self.weight * pairing, None, logits, x_adv)
@@ -154,10 +155,10 @@ class LogitSqueezing(Objective):
         check_number("noise", self.noise)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return x + self.noise * torch.randn_like(x)
+        return x.detach() + self.noise * torch.randn_like(x)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)
-        logits = model(x_adv).float()
+        logits = precise(model(x_adv))
         loss = functional.cross_entropy(logits, y) + self.weight * logit_squeezing_loss(logits)
         return LossOutput(loss, None, logits, x_adv)

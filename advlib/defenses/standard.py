@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import LossOutput, Objective, check_number
+from advlib.defenses.base import LossOutput, Objective, check_number, precise
 from advlib.evaluator import Model
 
 
@@ -31,7 +31,7 @@ class Standard(Objective):
         check_temperature(self.temperature)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None = None) -> LossOutput:
-        logits = model(x).float()
+        logits = precise(model(x))
         return LossOutput(functional.cross_entropy(logits / self.temperature, y), logits)
 
 
@@ -58,7 +58,7 @@ class LabelSmoothing(Objective):
         check_number("smoothing", self.smoothing, most=1.0)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None = None) -> LossOutput:
-        logits = model(x).float()
+        logits = precise(model(x))
         return LossOutput(functional.cross_entropy(logits, y, label_smoothing=self.smoothing), logits)
 
 

@@ -18,6 +18,7 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
+    precise,
 )
 from advlib.evaluator import Model, guard
 from advlib.losses import Loss
@@ -108,7 +109,7 @@ class TRADES(Objective):
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         def attack(model: Model, x: Tensor, y: Tensor) -> Tensor:
             with guard(model):
-                logits = model(x).float()
+                logits = precise(model(x))
             return self.attack(model, x, y, loss=divergence_from(logits))
 
         return attacked(attack, model, x, y, self.bn)

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import BatchNormMode, LossOutput, Objective, attacked, both, check_mode, check_number, given
+from advlib.defenses.base import (
+    BatchNormMode,
+    LossOutput,
+    Objective,
+    attacked,
+    both,
+    check_mode,
+    check_number,
+    given,
+    precise,
+)
 from advlib.defenses.trades import divergence
 from advlib.evaluator import Model, guard
 from advlib.threats.base import column
@@ -61,12 +71,13 @@ class VirtualAdversarialTraining(Objective):
         return attacked(self._direction, model, x, y, self.bn)
 
     def _direction(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        with guard(model):
-            logits, direction = model(x).float(), _unit(torch.randn_like(x))
+        # In half precision, the difference of two gradients this close is nothing but rounding.
+        with guard(model), torch.autocast(x.device.type, enabled=False):
+            logits, direction = precise(model(x)), _unit(torch.randn_like(x))
             for _ in range(self.iterations):
                 point = (x + self.xi * direction).requires_grad_()
                 with torch.enable_grad():
-                    value = divergence(logits, model(point).float()).sum()
+                    value = divergence(logits, precise(model(point))).sum()
                 (gradient,) = torch.autograd.grad(value, point)
                 direction = _unit(torch.nan_to_num(gradient, nan=0.0))
             return x + self.eps * direction
