@@ -52,6 +52,7 @@ PUBLIC = [
     "advlib.losses",
     "advlib.gradients",
     "advlib.models",
+    "advlib.defenses",
     "advlib.noise",
     "advlib.search",
     "advlib.evaluator",

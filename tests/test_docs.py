@@ -78,6 +78,16 @@ def sketches(victim):
     return SimpleNamespace(**run_page("attacks-as-rules.md", **victim))
 
 
+def test_the_page_on_defences_runs_and_its_strong_attack_is_no_weaker(victim):
+    model = copy.deepcopy(victim["model"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    before = [parameter.clone() for parameter in model.parameters()]
+    found = run_page("defenses.md", **{**victim, "model": model, "optimizer": optimizer})
+    assert not any(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    weak, strong = ((model(found[name]).argmax(1) == victim["y"]).sum() for name in ("weak", "strong"))
+    assert strong <= weak
+
+
 def linear(classes):
     """A linear classifier in float64, points, labels, and the distances of the points to the boundary by norm."""
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 """The examples in docstrings run, and print what they say."""
 
+import copy
 import doctest
 import importlib
 import inspect
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import advlib
-from advlib import attacks, data, gradients, losses, models, search, threats, zoo
+from advlib import attacks, data, defenses, gradients, losses, models, search, threats, zoo
 from advlib.attacks.bim import BasicIterative
 
 SLOW = {"advlib.demo.demo"}  # the demonstration itself, tested in tests/test_demo.py
@@ -36,7 +37,8 @@ def names():
     with torch.no_grad():
         model[1].weight.copy_(torch.randn(10, 36, generator=generator))
     x = torch.rand(6, 1, 6, 6, generator=generator)
-    modules = (advlib, attacks, data, gradients, losses, models, search, threats, zoo)
+    y = model(x).argmax(1)
+    modules = (advlib, attacks, data, defenses, gradients, losses, models, search, threats, zoo)
     public = {name: value for module in modules for name, value in vars(module).items() if not name.startswith("_")}
     digits = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
     return {
@@ -45,9 +47,17 @@ def names():
         "nn": nn,
         "model": model,
         "x": x,
-        "y": model(x).argmax(1),
+        "y": y,
         "data": data.Dataset(*digits, *digits),
         "MyRule": partial(BasicIterative, 20, None),
+        "partial": partial,
+        "functional": nn.functional,
+        "logits": torch.randn(6, 10, generator=generator),
+        "logits_adv": torch.randn(6, 10, generator=generator),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "objective": defenses.Standard(),
+        **{name: copy.deepcopy(model) for name in ("other", "teacher", "student")},
+        "fit": lambda model, objective: objective(model, x, y),
     }
 
 
@@ -59,7 +69,7 @@ def test_example(name, capsys):
     assert not failed, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [attacks, threats, models])
+@pytest.mark.parametrize("module", [attacks, defenses, threats, models])
 def test_everything_that_a_user_calls_first_has_an_example(module):
     for name, value in vars(module).items():
         if callable(value) and not name.startswith("_") and not inspect.isabstract(value):

@@ -21,7 +21,11 @@ BatchNormMode = Literal["eval", "batch"]
 
 
 class LossOutput(NamedTuple):
-    """What an objective computed on one batch."""
+    """What an objective computed on one batch.
+
+    Example:
+        >>> loss, logits, logits_adv, x_adv = objective(model, x, y)
+    """
 
     loss: Tensor  # scalar, with a graph: call backward on it
     logits: Tensor | None  # (N, C) at the clean inputs; None where the objective does not ask about them

@@ -90,7 +90,7 @@ def distill(
         ValueError: If the temperature is not positive, or teacher and student differ in their classes.
 
     Example:
-        >>> distill(teacher, student, lambda model, objective: fit(model, objective))
+        >>> student = distill(teacher, student, lambda model, objective: fit(model, objective))
     """
     fit(teacher, Standard(temperature))
     fit(student, DefensiveDistillation(teacher, temperature))
