@@ -32,17 +32,23 @@ from advlib.defenses import Objective
 from advlib.training import Trainer
 
 EPS, TEMPERATURE, VALIDATION = 0.3, 100.0, 1000
-BATCH, LEARNING_RATE, AVERAGING = 64, 1.5e-3, 0.995
+BATCH, LEARNING_RATE, AVERAGING = 64, 2e-3, 0.995
 THREAT = Linf(EPS)
-PGD = partial(pgd, threat=THREAT, steps=10, step_size=EPS / 4, keep="last")
-RANDOM_FGSM = partial(pgd, threat=THREAT, steps=1, step_size=1.25 * EPS, keep="last")
+PGD = partial(pgd, threat=THREAT, steps=5, keep="last")
 STANDARD, TWIN = "standard", "undefended twin"
+
+
+class Settings(NamedTuple):
+    """What an objective may be made of."""
+
+    folder: Path  # where the networks of other rows are
+    ramp: int  # batches over which eps grows to its value
 
 
 class Recipe(NamedTuple):
     """One row of the table: what is minimised, and what else is done in training."""
 
-    objective: Callable[[Path], Objective]
+    objective: Callable[[Settings], Objective]
     network: Callable[[int], nn.Module] = lambda seed: advlib.zoo.small_cnn(seed=seed)
     weight_decay: float = 0.0
     transform: Callable[[Tensor], Tensor] = lambda x: x
@@ -62,8 +68,20 @@ def cropped(x: Tensor) -> Tensor:
     return padded[..., 2 + down : 30 + down, 2 + right : 30 + right]
 
 
-def always(objective: Objective) -> Callable[[Path], Objective]:
-    return lambda folder: objective
+def always(objective: Objective) -> Callable[[Settings], Objective]:
+    return lambda settings: objective
+
+
+def grown(
+    defence: Callable[..., Objective], *args: object, attack: partial[Tensor] = PGD
+) -> Callable[[Settings], Objective]:
+    """An objective whose attack starts from eps 0."""
+    return lambda settings: defence(advlib.zoo.growing(attack, settings.ramp), *args)
+
+
+def random_fgsm(model: nn.Module, x: Tensor, y: Tensor, threat: Linf, **options: object) -> Tensor:
+    """FGSM from a random start, with a step of 1.25 eps (Wong et al., 2001.03994)."""
+    return pgd(model, x, y, threat, steps=1, step_size=1.25 * threat.eps, keep="last", **options)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -77,26 +95,32 @@ RECIPES: dict[str, Recipe] = {
     "label smoothing 0.1": Recipe(always(defenses.LabelSmoothing(0.1))),
     "label smoothing 0.5": Recipe(always(defenses.LabelSmoothing(0.5))),
     "distillation": Recipe(
-        lambda folder: defenses.DefensiveDistillation(load(folder, "distillation teacher"), TEMPERATURE),
+        lambda settings: defenses.DefensiveDistillation(load(settings.folder, "distillation teacher"), TEMPERATURE),
         needs=("distillation teacher",),
     ),
     "distillation teacher": Recipe(always(defenses.Standard(TEMPERATURE))),
     "clean logit pairing": Recipe(always(defenses.CleanLogitPairing())),
     "logit squeezing": Recipe(always(defenses.LogitSqueezing())),
     "virtual adversarial": Recipe(always(defenses.VirtualAdversarialTraining(eps=2.0))),
-    "FGSM": Recipe(always(defenses.AdversarialTraining(partial(fgsm, threat=THREAT), 0.5))),
-    "FGSM, random start": Recipe(always(defenses.AdversarialTraining(RANDOM_FGSM)), judged=True),
-    "N-FGSM": Recipe(always(defenses.AdversarialTraining(partial(defenses.noisy_fgsm, threat=THREAT))), judged=True),
-    "free, 4 replays": Recipe(lambda folder: defenses.FreeAdversarialTraining(THREAT, 4), judged=True),
+    "FGSM": Recipe(grown(defenses.AdversarialTraining, 0.5, attack=partial(fgsm, threat=THREAT))),
+    "FGSM, random start": Recipe(
+        grown(defenses.AdversarialTraining, attack=partial(random_fgsm, threat=THREAT)), judged=True
+    ),
+    "N-FGSM": Recipe(
+        grown(defenses.AdversarialTraining, attack=partial(defenses.noisy_fgsm, threat=THREAT)), judged=True
+    ),
+    "free, 4 replays": Recipe(lambda settings: defenses.FreeAdversarialTraining(THREAT, 4), judged=True),
     "ensemble": Recipe(
-        lambda folder: defenses.EnsembleAdversarialTraining([load(folder, STANDARD)], partial(fgsm, threat=THREAT)),
+        lambda settings: defenses.EnsembleAdversarialTraining(
+            [load(settings.folder, STANDARD)], advlib.zoo.growing(partial(fgsm, threat=THREAT), settings.ramp)
+        ),
         needs=(STANDARD,),
     ),
-    "PGD": Recipe(always(defenses.AdversarialTraining(PGD)), judged=True),
-    "PGD, half clean": Recipe(always(defenses.AdversarialTraining(PGD, 0.5)), judged=True),
-    "TRADES": Recipe(always(defenses.TRADES(PGD)), judged=True),
-    "MART": Recipe(always(defenses.MART(PGD)), judged=True),
-    "adversarial logit pairing": Recipe(always(defenses.AdversarialLogitPairing(PGD)), judged=True),
+    "PGD": Recipe(grown(defenses.AdversarialTraining), judged=True),
+    "PGD, half clean": Recipe(grown(defenses.AdversarialTraining, 0.5), judged=True),
+    "TRADES": Recipe(grown(defenses.TRADES), judged=True),
+    "MART": Recipe(grown(defenses.MART), judged=True),
+    "adversarial logit pairing": Recipe(grown(defenses.AdversarialLogitPairing), judged=True),
 }
 
 
@@ -138,14 +162,14 @@ def train(name: str, data: Digits, epochs: int, folder: Path, progress: bool = F
     """Trains one network, writes its weights to the folder, and returns the seconds it took."""
     recipe, seed = RECIPES[name], 1 if name == TWIN else 0
     torch.manual_seed(seed)
-    model, objective = recipe.network(seed), recipe.objective(folder)
-    epochs = max(1, epochs // objective.replays)
     train = loader(data.x, data.y, seed, recipe.transform)
+    model, objective = recipe.network(seed), recipe.objective(Settings(folder, epochs * len(train) // 2))
+    epochs = max(1, epochs // objective.replays)
     validation = loader(data.x_validation, data.y_validation, None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=recipe.weight_decay)
     steps = epochs * len(train) * objective.replays
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    attack = partial(pgd, threat=THREAT, steps=10, step_size=EPS / 4, keep="last") if recipe.judged else None
+    attack = PGD if recipe.judged else None
     trainer = Trainer(model, optimizer, objective, scheduler=schedule, averaging=AVERAGING, attack=attack)
     start = time.perf_counter()
     trainer.fit(train, epochs=epochs, validation=validation, progress=progress)

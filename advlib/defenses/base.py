@@ -101,8 +101,8 @@ def check_attack(attack: Attack) -> None:
             "functools.partial(pgd, threat=Linf(8/255), steps=10, keep='last')"
         )
     configured = attack.keywords if isinstance(attack, partial) else {}
-    of_the_library = getattr(attack.func if isinstance(attack, partial) else attack, "__module__", "") or ""
-    if of_the_library.startswith("advlib.") and not isinstance(configured.get("threat"), Threat):
+    home = getattr(attack.func if isinstance(attack, partial) else attack, "__module__", None) or ""
+    if home.startswith(("advlib.attacks", "advlib.defenses")) and not isinstance(configured.get("threat"), Threat):
         raise TypeError(
             "attack lacks its threat model: functools.partial(pgd, threat=Linf(8/255), steps=10, keep='last')"
         )
