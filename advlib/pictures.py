@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from os import PathLike
@@ -120,15 +121,17 @@ def draw_curves(path: str | PathLike[str], panels: Sequence[Panel]) -> None:
 
     Args:
         path: The file to write.
-        panels: One for each norm, side by side.
+        panels: One for each network and norm, two side by side.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
     names = dict.fromkeys(name for panel in panels for name in panel.curves)
     styles = dict(zip(names, cycle(zip(_COLORS.values(), "os^Dv", strict=True)), strict=False))
-    figure = _figure(5.2 * len(panels), 4.2, layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    rows = math.ceil(len(panels) / 2)
+    figure = _figure(10.8, 4.2 * rows, layout="constrained")
+    grid = figure.subplots(rows, 2, sharey=True, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=True):
         for name, curve in panel.curves.items():
             eps, accuracy = zip(*curve, strict=True)
             percent = [100 * share for share in accuracy]
@@ -143,5 +146,6 @@ def draw_curves(path: str | PathLike[str], panels: Sequence[Panel]) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=11)
-    figure.axes[0].set_ylabel("robust accuracy (%)", fontsize=11)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("robust accuracy (%)", fontsize=11)
     figure.savefig(path, dpi=200)

@@ -21,8 +21,9 @@ def folder(tmp_path_factory):
     report = demo(made, images=IMAGES, eps=EPS, budgets=BUDGETS, epochs=3, progress=False)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
-    assert json.loads((made / "report.json").read_text())["clean_accuracy"] == report.clean_accuracy
-    assert "pgd            Linf(0.15)" in report.table()
+    networks = json.loads((made / "report.json").read_text())["networks"]
+    assert [found["clean_accuracy"] for found in networks] == [network.clean_accuracy for network in report.networks]
+    assert "robust    pgd            Linf(0.15)" in report.table()
     return made
 
 
@@ -36,20 +37,24 @@ def test_the_report_says_what_was_done(report):
     assert report["parameters"] == 166_406
     assert report["seed"] == 0
     assert report["torch"] == torch.__version__
-    assert 0 < report["train_seconds"] < report["seconds"]
-    assert report["clean_accuracy"] > 0.8
+    standard, robust = report["networks"]
+    assert (standard["name"], robust["name"]) == ("standard", "robust")
+    assert 0 < standard["train_seconds"] < robust["train_seconds"] < report["seconds"]
+    assert standard["clean_accuracy"] > 0.8
     plan = [("Linf", eps, ("uniform_noise", "fgsm", "pgd")) for eps in EPS]
     plan += [("L0", budget, ("uniform_noise", "jsma")) for budget in BUDGETS]
-    expected = {(attack, norm, eps) for norm, eps, attacks in plan for attack in attacks}
-    assert {(run["attack"], run["norm"], run["eps"]) for run in report["runs"]} == expected
+    names = ("standard", "robust")
+    expected = {(name, attack, norm, eps) for name in names for norm, eps, attacks in plan for attack in attacks}
+    assert {(run["network"], run["attack"], run["norm"], run["eps"]) for run in report["runs"]} == expected
     assert len(report["runs"]) == len(expected)
 
 
 def test_the_numbers_agree_with_one_another(report):
-    attacked = round(report["clean_accuracy"] * IMAGES)
+    clean = {network["name"]: network["clean_accuracy"] for network in report["networks"]}
     assert sum(run["seconds"] for run in report["runs"]) < report["seconds"]
     for run in report["runs"]:
-        assert run["clean_accuracy"] == report["clean_accuracy"]
+        assert run["clean_accuracy"] == clean[run["network"]]
+        attacked = round(run["clean_accuracy"] * IMAGES)
         assert 0 <= run["robust_accuracy"] <= run["clean_accuracy"]
         assert (run["robust_accuracy"] * IMAGES) % 1 == pytest.approx(0, abs=1e-9)
         assert (run["mean_distance"] is None) == (run["robust_accuracy"] == run["clean_accuracy"])
@@ -65,8 +70,9 @@ def test_the_numbers_agree_with_one_another(report):
             assert run["backward_samples"] <= 2 * run["forward_samples"]
 
 
-def accuracies(report, attack, norm):
-    return [run["robust_accuracy"] for run in report["runs"] if (run["attack"], run["norm"]) == (attack, norm)]
+def accuracies(report, attack, norm, network="standard"):
+    wanted = (network, attack, norm)
+    return [run["robust_accuracy"] for run in report["runs"] if (run["network"], run["attack"], run["norm"]) == wanted]
 
 
 def test_stronger_attacks_and_larger_balls_leave_less(report):
@@ -79,8 +85,18 @@ def test_stronger_attacks_and_larger_balls_leave_less(report):
     assert jsma[1] < chance[1]
 
 
+@pytest.mark.slow
+def test_the_robust_network_is_robust(tmp_path):
+    report = demo(tmp_path, images=200, eps=(0.3,), budgets=(2,), progress=False)
+    found = {run.network: run for run in report.runs if run.attack == "pgd"}
+    assert found["standard"].robust_accuracy < 0.05
+    assert found["robust"].robust_accuracy > 0.5
+    assert report.networks[1].clean_accuracy > 0.9
+
+
 def test_the_pictures_show_something(folder):
-    for name in ("digits.png", "robustness.png"):
+    pictures = ("digits-standard.png", "digits-robust.png", "robustness.png")
+    for name in pictures:
         image = imread(folder / name)
         assert min(image.shape[:2]) > 500
         colors = image[..., :3].reshape(-1, 3)
@@ -88,7 +104,7 @@ def test_the_pictures_show_something(folder):
         assert (colors.max(1) - colors.min(1) > 0.4).mean() > 0.001  # color
         assert (image[:5] == 1).all()  # a white border: nothing was cut off
         assert (image[-3:] == 1).all()
-    assert {path.name for path in folder.iterdir()} == {"report.json", "digits.png", "robustness.png"}
+    assert {path.name for path in folder.iterdir()} == {"report.json", *pictures}
 
 
 def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys):
@@ -100,7 +116,7 @@ def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys):
     assert main(["demo", "--out", str(tmp_path), "--images", "20", "--seed", "1", "--quiet"]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    for part in ("threat model", "robust", "jsma           L0(2)", "pgd            Linf(0.3)", str(tmp_path)):
+    for part in ("threat model", "robust", "jsma           L0(2)", "standard  pgd            Linf(0.3)", str(tmp_path)):
         assert part in output.out
     table = output.out.split("\n\n")[1].splitlines()
     assert len({len(line) for line in table[1:]}) == 1  # aligned
@@ -110,7 +126,7 @@ def test_progress_is_shown(tmp_path, capsys):
     demo(tmp_path, images=5, eps=(0.1,), budgets=(2,), epochs=1)
     shown = capsys.readouterr().err
     assert "training: 100%" in shown
-    assert "attacking: 100%" in shown
+    assert "attacking the robust network: 100%" in shown
 
 
 def forbidden(*args, **kwargs):
