@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import types
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from functools import partial
@@ -53,12 +54,16 @@ def read_checkpoint(path: Path) -> State:
         ValueError: If the file is damaged, or something else.
     """
     mend = "take another copy of it, or start afresh with resume=False"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file raises whatever the reader trips over
-        raise ValueError(f"{path} must be a complete checkpoint, got a damaged file ({error}): {mend}") from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()  # torch.load does not look at the checksums
+            if damaged is not None:
+                raise ValueError(f"{damaged} does not have its checksum")
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file raises whatever the reader trips over
+            raise ValueError(f"{path} must be a complete checkpoint, got a damaged file ({error}): {mend}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} must be a checkpoint of a Trainer, got another file: {mend}")
     return state

@@ -23,7 +23,7 @@ from advlib.training.checkpoint import (
     write_checkpoint,
 )
 from advlib.training.metrics import Metrics, Row
-from advlib.training.processes import gathered, rank, samplers, synchronize_buffers, total
+from advlib.training.processes import gathered, length, rank, samplers, synchronize_buffers, total
 from advlib.training.randomness import random_state, restore_random_state
 from advlib.training.steps import Stepper, Sums
 from advlib.training.validation import accuracies, correct, pair
@@ -117,7 +117,9 @@ class Loop:
                 stepper.take(x, y, run.sums, where, gamma)
             run.batch += 1
             run.seconds, started = run.seconds + time.perf_counter() - started, time.perf_counter()
-            if self.every is not None and run.step // self.every > before // self.every:
+            # After the last batch the guard still needs it, and chance may not draw it again: its turn comes soon.
+            guarded = self.collapse_guard is not None and run.batch == length(train)
+            if self.every is not None and run.step // self.every > before // self.every and not guarded:
                 self.save()
             bar.update()
             if run.sums.rows:

@@ -60,6 +60,14 @@ def samplers(batches: Iterable[Any]) -> list[Any]:
     return [candidate for candidate in candidates if candidate is not None]
 
 
+def length(batches: Iterable[Any]) -> int | None:
+    """How many batches there are, where that is known."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:  # a loader of an iterable dataset has the method, too
+        return None
+
+
 def check_sharded(name: str, batches: Iterable[Any]) -> None:
     """Checks that each process gets a part of the data of its own.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,7 @@ from advlib.training.averaging import averaged_model, warmed_up_average
 from advlib.training.checkpoint import describe
 from advlib.training.loop import Loop, Stopped
 from advlib.training.metrics import Metrics, Row
-from advlib.training.processes import check_sharded, gathered, rank, world_size
+from advlib.training.processes import check_sharded, gathered, length, rank, world_size
 from advlib.training.randomness import generators
 from advlib.training.steps import Stepper
 
@@ -168,7 +168,7 @@ class Trainer:
         loop = self._loop(train, validation, patience, None if checkpoint is None else Path(checkpoint), every)
         if loop.checkpoint is not None and resume and gathered(loop.checkpoint.exists())[0]:
             loop.restore(loop.checkpoint)
-        batches = len(train) if isinstance(train, Sized) else None
+        batches = length(train)
         done = loop.progress.epoch * (batches or 0) + loop.progress.batch
         hidden = not progress or rank() > 0
         whole = None if batches is None else epochs * batches
