@@ -73,6 +73,18 @@ def test_the_direction_is_that_of_training_mode():
     assert not torch.allclose(seen[0], build().eval()(x))
 
 
+def test_a_layer_in_evaluation_uses_its_own_statistics():
+    model, x, y = build(), inputs(), classes()
+    model[2].eval()
+    seen = []
+    with awp(model, lambda: seen.append(model(x)) or CE(seen[0], y)):
+        pass
+    reference = build()
+    reference[2].eval()
+    assert torch.allclose(seen[0], reference(x))
+    assert not torch.allclose(seen[0], build()(x))
+
+
 def test_frozen_weights_stay():
     model, x, y = build(), inputs(), classes()
     model[1].requires_grad_(False)
