@@ -26,7 +26,7 @@ class CSVWriter:
         ValueError: When called, if the file's header names other columns.
 
     Example:
-        >>> trainer = Trainer(model, optimizer, Standard(), metrics=CSVWriter("run.csv"))
+        >>> metrics = CSVWriter("run.csv")  # for Trainer(model, optimizer, objective, metrics=metrics)
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:

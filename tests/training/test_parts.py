@@ -121,13 +121,14 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path):
     assert read_checkpoint(tmp_path / "run.pt")["a"] == 1
 
 
-def test_a_file_that_is_being_written_does_not_touch_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_file_that_is_being_written_does_not_touch_the_old_one(tmp_path, monkeypatch, failing):
     write_checkpoint(tmp_path / "run.pt", {"a": 1})
 
-    def full(descriptor):
+    def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, failing, full)
     with pytest.raises(OSError, match="no space left"):
         write_checkpoint(tmp_path / "run.pt", {"a": 2})
     assert read_checkpoint(tmp_path / "run.pt")["a"] == 1

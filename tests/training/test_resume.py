@@ -52,6 +52,32 @@ def test_a_resumed_run_equals_one_without_interruption(tmp_path, options, interr
     assert_same_run(continued(tmp_path / "run.pt", interruptions, **options), wanted)
 
 
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_the_same_after_an_interruption_between_epochs(tmp_path, options):
+    """All batches of an epoch were taken, but it was not written: the guard must see the same last batch."""
+
+    def interrupt(row):
+        if row["epoch"] == 2:
+            raise InterruptedRun
+
+    wanted = whole_run(tmp_path / "whole.pt", False, every=1, **options)
+    with pytest.raises(InterruptedRun):
+        whole_run(tmp_path / "run.pt", False, every=1, metrics=interrupt, **options)
+    assert_same_run(whole_run(tmp_path / "run.pt", True, every=1, **options), wanted)
+
+
+def test_loaders_and_samplers_are_told_the_epoch_also_when_resumed(tmp_path):
+    class Told(list):
+        def set_epoch(self, epoch):
+            told.append(epoch)
+
+    told, batches = [], Told([(torch.rand(8, 64), torch.arange(8))])
+    for epochs in (2, 3):
+        options = {"checkpoint": tmp_path / "run.pt", "resume": True, "progress": False}
+        trainer(network()).fit(batches, epochs=epochs, **options)
+    assert told == [0, 1, 2]
+
+
 @pytest.mark.slow
 def test_the_same_with_worker_processes(tmp_path):
     options = {"workers": 2, "generator": True}

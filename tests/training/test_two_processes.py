@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from training_problems import same
-from two_processes import straight
+from two_processes import OBJECTIVES, straight
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,15 +53,19 @@ def test_gradients_are_reduced_once_a_step(found):
     assert found[0]["straight"]["steps"] == 12
 
 
-def test_all_processes_end_with_the_same_weights(found):
-    assert same(found[0]["whole"]["weights"], found[1]["whole"]["weights"])
-    assert found[0]["whole"]["history"] == found[1]["whole"]["history"]
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_all_processes_end_with_the_same_weights(found, name):
+    first, second = (process[f"{name} whole"] for process in found)
+    assert same(first["weights"], second["weights"])
+    assert first["history"] == second["history"]
 
 
-def test_a_resumed_run_equals_one_without_interruption(found):
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_resumed_run_equals_one_without_interruption(found, name):
     for process in found:
-        assert same(process["resumed"]["weights"], process["whole"]["weights"])
-        assert process["resumed"]["history"] == process["whole"]["history"]
+        whole, resumed = process[f"{name} whole"], process[f"{name} resumed"]
+        assert same(resumed["weights"], whole["weights"])
+        assert resumed["history"] == whole["history"]
 
 
 def test_data_that_every_process_would_see_are_refused(found):

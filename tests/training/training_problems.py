@@ -55,7 +55,7 @@ class Jittered(TensorDataset):
         return (x * (1 - shift)).float(), y
 
 
-def whole_run(path, resume, *, free=False, epochs=4, generator=False, workers=0, every=3, at_step=None):
+def whole_run(path, resume, *, free=False, epochs=4, generator=False, workers=0, every=3, at_step=None, metrics=None):
     """A run in which everything that a checkpoint must keep plays a part.
 
     ``at_step``: called after each optimizer step with the steps of this process, to interrupt.
@@ -69,7 +69,7 @@ def whole_run(path, resume, *, free=False, epochs=4, generator=False, workers=0,
     model = network(dropout=0.3)
     inner = partial(QUICK, generator=streams[1])
     objective = FreeAdversarialTraining(Linf(0.1), replays=2) if free else AdversarialTraining(inner)
-    options = {"averaging": 0.9, "attack": QUICK, "collapse_guard": QUICK}
+    options = {"averaging": 0.9, "attack": QUICK, "collapse_guard": QUICK, "metrics": metrics}
     made = trainer(model, objective, steps=epochs * 5 * (2 if free else 1), **options)
     if at_step is not None:
         steps = itertools.count(1)
