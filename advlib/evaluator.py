@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -108,6 +109,19 @@ def guard(model: Model) -> Iterator[None]:
             parameter.requires_grad_(True)
         # Weights that autocast cast without a graph must not be reused by the caller's training step.
         torch.clear_autocast_cache()
+
+
+_warns_of_gradients: ContextVar[bool] = ContextVar("warns_of_gradients", default=True)
+
+
+@contextmanager
+def without_gradient_warnings() -> Iterator[None]:
+    """Keeps attacks from warning of rows without a gradient, for training, where a model may be sure of its batch."""
+    token = _warns_of_gradients.set(False)
+    try:
+        yield
+    finally:
+        _warns_of_gradients.reset(token)
 
 
 def _unwrapped(model: Model) -> Model:
@@ -317,7 +331,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 
     def _warn_of_missing_gradients(self) -> None:
         missing = int(((self.backwards > 0) & (self._moved == 0)).sum())
-        if missing:
+        if missing and _warns_of_gradients.get():
             warnings.warn(
                 f"{missing} of {len(self.x)} rows never had a nonzero, finite gradient: the attack could not "
                 "move them, which says nothing about robustness. Try loss='margin', float64 inputs, "

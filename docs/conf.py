@@ -53,6 +53,7 @@ PUBLIC = [
     "advlib.gradients",
     "advlib.models",
     "advlib.defenses",
+    "advlib.training",
     "advlib.noise",
     "advlib.search",
     "advlib.evaluator",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import advlib
-from advlib import attacks, data, defenses, gradients, losses, models, search, threats, zoo
+from advlib import attacks, data, defenses, gradients, losses, models, search, threats, training, zoo
 from advlib.attacks.bim import BasicIterative
 
 SLOW = {"advlib.demo.demo"}  # the demonstration itself, tested in tests/test_demo.py
@@ -38,7 +38,7 @@ def names():
         model[1].weight.copy_(torch.randn(10, 36, generator=generator))
     x = torch.rand(6, 1, 6, 6, generator=generator)
     y = model(x).argmax(1)
-    modules = (advlib, attacks, data, defenses, gradients, losses, models, search, threats, zoo)
+    modules = (advlib, attacks, data, defenses, gradients, losses, models, search, threats, training, zoo)
     public = {name: value for module in modules for name, value in vars(module).items() if not name.startswith("_")}
     digits = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
     return {
@@ -69,7 +69,7 @@ def test_example(name, capsys):
     assert not failed, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [attacks, defenses, threats, models])
+@pytest.mark.parametrize("module", [attacks, defenses, threats, training, models])
 def test_everything_that_a_user_calls_first_has_an_example(module):
     for name, value in vars(module).items():
         if callable(value) and not name.startswith("_") and not inspect.isabstract(value):

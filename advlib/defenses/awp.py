@@ -43,8 +43,7 @@ def awp(model: nn.Module, loss: Callable[[], Tensor], gamma: float = 0.01) -> It
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
-                    length = torch.linalg.vector_norm(gradient)
-                    scale = gamma * torch.linalg.vector_norm(weight) / torch.where(length > 0, length, 1)
+                    scale = gamma * torch.linalg.vector_norm(weight) / torch.linalg.vector_norm(gradient)
                     weight.add_(torch.nan_to_num(scale * gradient, nan=0.0, posinf=0.0, neginf=0.0))
         torch.clear_autocast_cache()  # it holds the weights as they were before the move
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advlib.evaluator import GradientMaskingWarning, Model, guard
+from advlib.evaluator import Model, guard, without_gradient_warnings
 from advlib.threats import Threat
 
 Attack = Callable[..., Tensor]
@@ -114,8 +113,9 @@ def check_number(name: str, value: float, *, least: float = 0.0, most: float = f
     Raises:
         ValueError: If it does not.
     """
-    if not least <= value <= most:
-        raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {value}")
+    if not least <= value <= most or value == float("inf"):
+        end = f"{most:g}]" if most < float("inf") else "inf)"
+        raise ValueError(f"{name} must lie in [{least:g}, {end}, got {value}")
 
 
 def check_mode(bn: str) -> None:
@@ -146,11 +146,9 @@ def attacked(attack: Attack, model: Model, x: Tensor, y: Tensor, bn: BatchNormMo
     if bn == "batch" and isinstance(model, nn.Module):
         layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
         asked, inner = inner, lambda points: asked(points)  # no module, whose layers an attack would set to evaluation
-    with warnings.catch_warnings():  # rows that the model is sure of have no gradient, batch after batch
-        warnings.simplefilter("ignore", GradientMaskingWarning)
-        # An attack of the library guards the model itself, a user's own need not.
-        with guard(model), batch_statistics(layers), torch.enable_grad():
-            return attack(inner, x, labels(y)).detach()
+    # An attack of the library guards the model itself, a user's own need not.
+    with without_gradient_warnings(), guard(model), batch_statistics(layers), torch.enable_grad():
+        return attack(inner, x, labels(y)).detach()
 
 
 @contextmanager

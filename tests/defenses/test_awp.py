@@ -159,7 +159,7 @@ def test_works_where_gradients_are_off():
 def test_gamma_is_not_negative(gamma):
     model = build()
     with (
-        pytest.raises(ValueError, match=r"gamma must lie in \[0, inf\]"),
+        pytest.raises(ValueError, match=r"gamma must lie in \[0, inf\)"),
         awp(model, lambda: CE(model(inputs()), classes()), gamma=gamma),
     ):
         raise AssertionError("unreachable")

@@ -93,7 +93,7 @@ def test_empty_batches(name, labels):
         make(name)(build(), inputs(0), labels(0))
 
 
-@pytest.mark.parametrize("bad", [-0.1, NAN])
+@pytest.mark.parametrize("bad", [-0.1, NAN, INF])
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -109,7 +109,7 @@ def test_empty_batches(name, labels):
     ],
 )
 def test_negative_numbers(make, name, bad):
-    with pytest.raises(ValueError, match=rf"^{name} must lie in \[0, inf\], got {bad}"):
+    with pytest.raises(ValueError, match=rf"^{name} must lie in \[0, inf\), got {bad}"):
         make(**{name: bad})
 
 
@@ -130,9 +130,9 @@ def test_shares_outside_0_and_1(make, name, bad):
 
 
 def test_virtual_parameters():
-    with pytest.raises(ValueError, match=r"iterations must lie in \[1, inf\], got 0"):
+    with pytest.raises(ValueError, match=r"iterations must lie in \[1, inf\), got 0"):
         VirtualAdversarialTraining(1.0, iterations=0)
-    with pytest.raises(ValueError, match=r"xi must lie in \[1e-12, inf\], got 0"):
+    with pytest.raises(ValueError, match=r"xi must lie in \[1e-12, inf\), got 0"):
         VirtualAdversarialTraining(1.0, xi=0)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advlib import defenses
+from advlib import GradientMaskingWarning, Linf, defenses, pgd
 from advlib.defenses import AdversarialTraining, FreeAdversarialTraining, Objective, VirtualAdversarialTraining
 from advlib.defenses.base import precise
 from tests.defenses.table import (
@@ -361,3 +361,16 @@ def test_no_attack_sees_the_reducer_of_distributed_training(tmp_path):
         FreeAdversarialTraining(THREAT)(model, inputs(), classes()).loss.backward()
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_an_objective_warns_of_probabilities_but_not_of_rows_without_a_gradient(recwarn):
+    attack = partial(pgd, threat=Linf(0.1), steps=2, keep="last")
+    x, y = torch.rand(4, 6), torch.tensor([0, 1, 2, 0])
+    flat = nn.Linear(6, 3)
+    nn.init.zeros_(flat.weight)
+    AdversarialTraining(attack).perturb(flat, x, y)
+    assert not recwarn.list
+    with pytest.warns(GradientMaskingWarning, match="probabilities"):
+        AdversarialTraining(attack).perturb(nn.Sequential(nn.Linear(6, 3), nn.Softmax(1)), x, y)
+    with pytest.warns(GradientMaskingWarning, match="never had"):
+        attack(flat, x, y)
