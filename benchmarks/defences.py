@@ -272,7 +272,7 @@ def verdict(row: dict[str, float], standard: dict[str, float]) -> str:
             notes.append("an illusion: PGD on the cross-entropy is misled, a stronger attack is not")
         elif gains["FGSM"] >= 10:
             notes.append("does not generalise over attacks: holds against FGSM, falls to PGD")
-        elif gains["transfer"] >= 10:
+        elif gains["transfer"] >= 20:
             notes.append("no effect on an adaptive attacker: holds against transferred points alone")
         else:
             notes.append("no effect")

@@ -72,21 +72,7 @@ def projection_slsqp(norm: str, row: Row) -> np.ndarray:
     """The same by a general solver; for L1 the change is split into its two signs."""
     n = len(row.x)
     if norm == "L2":
-        found = optimize.minimize(
-            lambda p: ((p - row.x_adv) ** 2).sum(),
-            row.x,
-            jac=lambda p: 2 * (p - row.x_adv),
-            bounds=list(zip(row.low, row.high, strict=True)),
-            constraints={
-                "type": "ineq",
-                "fun": lambda p: row.eps**2 - ((p - row.x) ** 2).sum(),
-                "jac": lambda p: -2 * (p - row.x),
-            },
-            method="SLSQP",
-            options={"ftol": 1e-14, "maxiter": 1000},
-        )
-        assert found.status in (0, 8), found.message  # 8: no way down is left at this accuracy
-        return found.x
+        return _solve_l2(row, lambda p: ((p - row.x_adv) ** 2).sum(), lambda p: 2 * (p - row.x_adv)).x
 
     def point(parts):
         return row.x + parts[:n] - parts[n:]
@@ -135,10 +121,15 @@ def linear_maximum(norm: str, row: Row) -> float:
 
 def linear_maximum_slsqp(row: Row) -> float:
     """The same for L2 by a general solver."""
+    return -_solve_l2(row, lambda p: -row.grad @ (p - row.x), lambda p: -row.grad).fun
+
+
+def _solve_l2(row: Row, objective, gradient) -> optimize.OptimizeResult:
+    """The least ``objective`` over L2 ball and box."""
     found = optimize.minimize(
-        lambda p: -row.grad @ (p - row.x),
+        objective,
         row.x,
-        jac=lambda p: -row.grad,
+        jac=gradient,
         bounds=list(zip(row.low, row.high, strict=True)),
         constraints={
             "type": "ineq",
@@ -149,7 +140,7 @@ def linear_maximum_slsqp(row: Row) -> float:
         options={"ftol": 1e-14, "maxiter": 1000},
     )
     assert found.status in (0, 8), found.message  # 8: no way down is left at this accuracy
-    return -found.fun
+    return found
 
 
 def _best_subset(row: Row, moved: np.ndarray, score) -> np.ndarray:
