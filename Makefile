@@ -31,6 +31,8 @@ bench: .venv-bench/peers.done  ## time the attacks beside other libraries', inst
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/jsma.py
 	$(BIN)/python benchmarks/pgd_strength.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/defences.py
 
 .venv-bench/peers.done: pyproject.toml constraints.txt benchmarks/requirements.txt benchmarks/peers.txt
 	$(MAKE) VENV=.venv-bench .venv-bench/bench.done
@@ -41,6 +43,7 @@ bench: .venv-bench/peers.done  ## time the attacks beside other libraries', inst
 gpu:  ## on a machine with a CUDA device and torch: the tests and timings there, with its own Python
 	PYTHONPATH=. $(PYTHON) -m pytest -m gpu
 	PYTHONPATH=. $(PYTHON) benchmarks/overhead.py --device cuda
+	PYTHONPATH=. $(PYTHON) benchmarks/training.py --device cuda
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
