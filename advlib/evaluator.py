@@ -44,6 +44,7 @@ class Task(NamedTuple):
 
 
 def _reached(feedback: Feedback) -> Tensor:
+    """Tells which rows have reached the goal, ``(N,)`` bool."""
     return feedback.reached
 
 

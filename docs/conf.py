@@ -1,5 +1,6 @@
 """Builds the documentation: ``make docs``. Warnings are errors, and so is a public name without documentation."""
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -110,8 +111,9 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def describe_fields(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Adds to a named tuple's description what the comments beside its fields say."""
-    if inspect.isclass(value) and issubclass(value, tuple) and hasattr(value, "_fields"):
+    """Adds to the description of a class without ``Args`` what the comments beside its fields say."""
+    fields = hasattr(value, "_fields") or dataclasses.is_dataclass(value)
+    if inspect.isclass(value) and fields and "Args:" not in (value.__doc__ or ""):
         comments = re.findall(r"^    (\w+): [^#\n]*# (.*)$", inspect.getsource(value), re.MULTILINE)
         lines.extend(["", *(f":param {field}: {comment}" for field, comment in comments), ""])
 

@@ -78,13 +78,13 @@ def sketches(victim):
     return SimpleNamespace(**run_page("attacks-as-rules.md", **victim))
 
 
-def test_the_page_on_defences_runs_and_its_strong_attack_is_no_weaker(victim):
+def test_the_page_on_defences_runs_and_its_strong_attack_is_no_weaker(victim, capsys):
     model = copy.deepcopy(victim["model"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     before = [parameter.clone() for parameter in model.parameters()]
-    found = run_page("defenses.md", **{**victim, "model": model, "optimizer": optimizer})
+    run_page("defenses.md", **{**victim, "model": model, "optimizer": optimizer})
     assert not any(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
-    weak, strong = ((model(found[name]).argmax(1) == victim["y"]).sum() for name in ("weak", "strong"))
+    weak, strong = (int(share) for share in re.findall(r"(\d+)% still", capsys.readouterr().out))
     assert strong <= weak
 
 

@@ -39,6 +39,10 @@ class TrainingResult:
         best_epoch: The epoch, from 1, whose weights the model holds; None without validation.
         best_score: Its robust accuracy on the validation data, or the clean one where there is no attack.
         stopped: ``"early"`` or ``"collapse"`` if training stopped before its last epoch, else None.
+
+    Example:
+        >>> Trainer(model, optimizer, Standard()).fit([(x, y)], epochs=1, progress=False).stopped is None
+        True
     """
 
     history: tuple[Row, ...]
