@@ -44,7 +44,9 @@ napoleon_use_rtype = False
 
 # References that nobody wrote: the types in signatures. Those written in docstrings and pages must resolve.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"(torch|collections|functools|os)\..*|Tensor|Model|Bounds|advlib\..*\.(Self|State)")]
+nitpick_ignore_regex = [
+    ("py:class", r"(torch|collections|functools|os)\..*|Tensor|Model|Bounds|advlib\..*\.(Self|State)")
+]
 
 PUBLIC = [
     "advlib",
