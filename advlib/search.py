@@ -343,7 +343,7 @@ class _Driver:
             score = torch.where(success, -task.threat.distance(point, task.x), -torch.inf)
         better = torch.where(success == best.success, score > best.score, success)
         if done is not None:
-            better, success = better & ~done, success & ~done
+            better = better & ~done
         x_adv = torch.where(column(better, point), point, best.x_adv).detach()
         kept = torch.where(better, loss, best.loss)
         scores = kept if score is loss else torch.where(better, score, best.score)

@@ -380,8 +380,7 @@ MUTANTS = [
         "pass",
         "tests/test_search.py",
     ),
-    Mutant("search.py", "better & ~done, success & ~done", "better, success", "tests/test_search.py"),
-    Mutant("search.py", "better & ~done, success & ~done", "better & ~done, success", "tests/test_search.py"),
+    Mutant("search.py", "better = better & ~done", "pass", "tests/test_search.py"),
     Mutant("search.py", "success | best.success, scores", "success, scores", "tests/test_search.py"),
     Mutant("search.py", "scores = kept if score is loss else", "scores = kept if True else", "tests/test_search.py"),
     Mutant("search.py", "self.rule.order, noise)", "1, noise)", "tests/test_search.py"),
@@ -496,14 +495,13 @@ MUTANTS = [
     Mutant("evaluator.py", "self._passes[0] + forwards", "self._passes[0] + 1", "tests/test_search.py"),
     Mutant("evaluator.py", "self._passes[1] + backwards", "self._passes[1] + 1", "tests/test_search.py"),
     Mutant("evaluator.py", "        if row is not self._asked:", "        if row is None:", "tests/test_search.py"),
-    Mutant("evaluator.py", "self._settled = task.row", "self._settled = None", "tests/test_search.py"),
     Mutant(
         "evaluator.py",
         'moved.device.type == "cpu" and bool(moved.all())',
         "True",
         "tests/test_bad_input.py tests/laws tests/test_search.py",
     ),
-    Mutant("evaluator.py", "output = output.float()", "pass", "tests/laws/test_model_untouched.py"),
+    Mutant("evaluator.py", "output = output.float()", "pass", "tests/test_search.py"),
     Mutant(
         "evaluator.py",
         "aim = self.y if targeted else None",
@@ -693,7 +691,7 @@ MUTANTS = [
     Mutant(
         "kernels/pairs.py",
         "(a_sum > 0) & (b_sum > 0) & two",
-        "((a_sum > 0) | (b_sum > 0)) & two",
+        "two",
         "tests/attacks/test_jsma.py",
     ),
     Mutant(

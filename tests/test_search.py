@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advlib import L2, Linf, uniform_noise
+from advlib import L2, Linf, pgd, uniform_noise
 from advlib.gradients import eot, finite_differences
 from advlib.models import Counted
 from advlib.noise import Key, Noise
@@ -452,3 +452,24 @@ def test_logits_of_reads_what_a_model_returns_and_a_loss_sees_all_of_it():
     assert result.loss.tolist() == pytest.approx([-1.05, -1.1])
     named = search(model, X, Y, BALL, Walk(path), steps=1, loss="margin", logits_of=lambda out: out["logits"])
     assert named.loss.tolist() == pytest.approx([0.1, 0.2])
+
+
+@pytest.mark.parametrize("keep", ["first", "strongest"])
+def test_the_result_does_not_hang_on_how_often_the_driver_looks_at_which_rows_are_done(keep, monkeypatch):
+    path = [[0.0, 0.35, 0.5, 0.6, 0.7], [0.1, 0.2, 0.32, 0.4, 0.6]]
+    at_once = search(scalar, X, Y, BALL, Walk(path, stop=3), steps=4, loss="margin", keep=keep)
+    monkeypatch.setattr("advlib.search._Driver._may_look", lambda self, step: False)
+    later = search(scalar, X, Y, BALL, Walk(path, stop=3), steps=4, loss="margin", keep=keep)
+    assert offsets(later) == offsets(at_once) == pytest.approx([0.35, 0.32] if keep == "first" else [0.5, 0.32])
+    assert torch.equal(later.success, at_once.success)
+
+
+def test_a_row_that_finds_a_gradient_in_a_later_restart_is_not_reported(recwarn):
+    def blind_below_a_half(z):
+        lift = torch.relu(z - 0.5)
+        return torch.cat([0.2 - lift, lift], dim=1)
+
+    x, y = torch.full((20, 1), 0.45, dtype=torch.float64), torch.zeros(20, dtype=torch.long)
+    generator = torch.Generator().manual_seed(0)
+    pgd(blind_below_a_half, x, y, Linf(0.1), steps=2, restarts=30, generator=generator)
+    assert not recwarn.list
