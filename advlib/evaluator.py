@@ -283,7 +283,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 
         estimate = self.gradient(ask, points, noise) if order else _values_only(ask, points)
         self._count(task.row, estimate.forwards, estimate.backwards)
-        gradients = tuple(torch.nan_to_num(gradient, nan=0.0) for gradient in estimate.gradients)
+        gradients = tuple(_finite(gradient) for gradient in estimate.gradients)
         logits = self.logits_of(estimate.output).detach()
         feedback = Feedback(estimate.values, gradients, logits, task.y, self.targeted, judge)
         if gradients and task.row is not self._settled:
@@ -341,6 +341,14 @@ class Evaluator(AbstractContextManager["Evaluator"]):
                 GradientMaskingWarning,
                 stacklevel=2,
             )
+
+
+def _finite(gradient: Tensor) -> Tensor:
+    """The gradient with zeros for NaN, and the largest numbers for infinities."""
+    # a sum reads each number once and writes none; elsewhere a look at it would wait for the device
+    if gradient.device.type == "cpu" and bool(gradient.sum().isfinite()):
+        return gradient
+    return torch.nan_to_num(gradient, nan=0.0)
 
 
 def _values_only(ask: Ask, points: Tensor) -> Estimate:

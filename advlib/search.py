@@ -319,6 +319,12 @@ class _Driver:
         """Whether to look at which rows are done: always on a CPU, now and then where a look costs a wait."""
         return self.evaluator.x.device.type == "cpu" or step % _CHECK_EVERY == _CHECK_EVERY - 1
 
+    def _chosen(self, better: Tensor, point: Tensor, best: Tensor) -> Tensor:
+        """The point in the rows where it is better, and the best so far in the others."""
+        if better.device.type == "cpu" and bool(better.all()):  # elsewhere a look would wait for the device
+            return point
+        return torch.where(column(better, point), point, best)
+
     def _ask(self, points: Tensor, task: Task, order: int, noise: Noise) -> Feedback:
         def objectives(output: Any, of: Task) -> tuple[Tensor, ...]:
             return self.rule.objectives(output, of, self.evaluator.loss)
@@ -344,7 +350,7 @@ class _Driver:
         better = torch.where(success == best.success, score > best.score, success)
         if done is not None:
             better = better & ~done
-        x_adv = torch.where(column(better, point), point, best.x_adv).detach()
+        x_adv = self._chosen(better, point.detach(), best.x_adv)
         kept = torch.where(better, loss, best.loss)
         scores = kept if score is loss else torch.where(better, score, best.score)
         return _Best(x_adv, success | best.success, scores, kept)

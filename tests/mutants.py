@@ -381,6 +381,7 @@ MUTANTS = [
         "tests/test_search.py",
     ),
     Mutant("search.py", "better = better & ~done", "pass", "tests/test_search.py"),
+    Mutant("search.py", "bool(better.all())", "bool(better.any())", "tests/test_search.py"),
     Mutant("search.py", "success | best.success, scores", "success, scores", "tests/test_search.py"),
     Mutant("search.py", "scores = kept if score is loss else", "scores = kept if True else", "tests/test_search.py"),
     Mutant("search.py", "self.rule.order, noise)", "1, noise)", "tests/test_search.py"),
@@ -479,6 +480,7 @@ MUTANTS = [
         "tests/test_search.py",
     ),
     Mutant("evaluator.py", "torch.nan_to_num(gradient, nan=0.0)", "gradient", "tests/laws/test_model_untouched.py"),
+    Mutant("evaluator.py", "bool(gradient.sum().isfinite())", "True", "tests/laws/test_model_untouched.py"),
     Mutant(
         "evaluator.py",
         "feedback.success | (gradients[0].flatten(1).abs().amax(1) > 0)",
