@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from advlib.noise import Key, Noise
 from advlib.threats import Threat
 
 Model = Callable[[Tensor], Any]
+AnyModel = TypeVar("AnyModel", bound=Model)
 Objectives = Callable[[Any, "Task"], tuple[Tensor, ...]]
 
 
@@ -125,9 +126,14 @@ def without_gradient_warnings() -> Iterator[None]:
         _warns_of_gradients.reset(token)
 
 
-def _unwrapped(model: Model) -> Model:
+def unwrapped(model: AnyModel) -> AnyModel | nn.Module:
     """The module inside DistributedDataParallel, whose reducer must not see an attack's passes."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def precise(logits: Tensor) -> Tensor:
+    """Logits in single precision at least, since losses lose too much in the half precision that autocast gives."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 class Evaluator(AbstractContextManager["Evaluator"]):
@@ -179,7 +185,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             )
         if targeted and target is not None:
             raise ValueError("targeted=True takes the wanted classes as y: leave target out")
-        self.model = _unwrapped(model)
+        self.model = unwrapped(model)
         self.loss = resolve(loss, logits_of)
         self.gradient = gradient
         self.targeted = targeted
@@ -275,8 +281,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 
         def ask(at: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
             output = self.model(at)
-            if isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16):
-                output = output.float()
+            if isinstance(output, Tensor):
+                output = precise(output)
             if not self._checked:
                 self._check_logits(self.logits_of(output), task)
             return output, objectives(output, task)

@@ -479,6 +479,8 @@ MUTANTS = [
         "model",
         "tests/test_search.py",
     ),
+    Mutant("evaluator.py", "if logits.dtype in (torch.float16, torch.bfloat16) else logits", "", "tests/defenses"),
+    Mutant("evaluator.py", "return logits.float() if", "return logits if", "tests/defenses tests/test_search.py"),
     Mutant("evaluator.py", "torch.nan_to_num(gradient, nan=0.0)", "gradient", "tests/laws/test_model_untouched.py"),
     Mutant("evaluator.py", "bool(gradient.sum().isfinite())", "True", "tests/laws/test_model_untouched.py"),
     Mutant(
@@ -503,7 +505,7 @@ MUTANTS = [
         "True",
         "tests/test_bad_input.py tests/laws tests/test_search.py",
     ),
-    Mutant("evaluator.py", "output = output.float()", "pass", "tests/test_search.py"),
+    Mutant("evaluator.py", "output = precise(output)", "pass", "tests/test_search.py"),
     Mutant(
         "evaluator.py",
         "aim = self.y if targeted else None",
@@ -796,8 +798,8 @@ MUTANTS = [
     ),
     Mutant(
         "defenses/base.py",
-        "with guard(model), batch_statistics(layers), torch",
-        "with batch_statistics(layers), torch",
+        "guard(model), batch_statistics(layers), torch",
+        "batch_statistics(layers), torch",
         "tests/defenses/test_laws.py",
     ),
     Mutant(
@@ -831,10 +833,7 @@ MUTANTS = [
         "tests/defenses/test_laws.py",
     ),
     Mutant(
-        "defenses/base.py",
-        "inner: Model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model",
-        "inner: Model = model",
-        "tests/defenses/test_laws.py",
+        "defenses/base.py", "inner: Model = unwrapped(model)", "inner: Model = model", "tests/defenses/test_laws.py"
     ),
     Mutant(
         "defenses/base.py",
@@ -842,8 +841,6 @@ MUTANTS = [
         "return attack(inner, x, y).detach()",
         "tests/defenses",
     ),
-    Mutant("defenses/base.py", "if logits.dtype in (torch.float16, torch.bfloat16) else logits", "", "tests/defenses"),
-    Mutant("defenses/base.py", "return logits.float() if", "return logits if", "tests/defenses"),
     Mutant("defenses/base.py", " or len(x) == 0", "", "tests/defenses/test_bad_objectives.py"),
     Mutant(
         "defenses/base.py",

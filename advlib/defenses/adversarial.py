@@ -22,9 +22,8 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
-    precise,
 )
-from advlib.evaluator import Model
+from advlib.evaluator import Model, precise
 from advlib.noise import Key, Noise
 from advlib.threats import Threat
 

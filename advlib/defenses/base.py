@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advlib.evaluator import Model, guard, without_gradient_warnings
+from advlib.evaluator import Model, guard, precise, unwrapped, without_gradient_warnings
 from advlib.threats import Threat
 
 Attack = Callable[..., Tensor]
@@ -141,7 +141,7 @@ def attacked(attack: Attack, model: Model, x: Tensor, y: Tensor, bn: BatchNormMo
         bn: ``"eval"``: BatchNorm uses its running statistics inside the attack. ``"batch"``: layers in training
             use those of the batch, and leave the running ones alone.
     """
-    inner: Model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    inner: Model = unwrapped(model)
     layers = []
     if bn == "batch" and isinstance(model, nn.Module):
         layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
@@ -172,8 +172,3 @@ def both(model: Model, x: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
     """
     logits, logits_adv = precise(model(torch.cat([x, x_adv]))).chunk(2)
     return logits, logits_adv
-
-
-def precise(logits: Tensor) -> Tensor:
-    """Logits in single precision at least, since losses lose too much in the half precision that autocast gives."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

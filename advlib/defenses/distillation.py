@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from advlib.defenses.base import LossOutput, Objective, precise
+from advlib.defenses.base import LossOutput, Objective
 from advlib.defenses.standard import Standard, check_temperature
-from advlib.evaluator import Model, guard
+from advlib.evaluator import Model, guard, precise
 
 
 def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import LossOutput, Objective, given, precise
-from advlib.evaluator import Model
+from advlib.defenses.base import LossOutput, Objective, given
+from advlib.evaluator import Model, precise
 from advlib.threats import Threat
 
 

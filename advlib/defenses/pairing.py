@@ -20,9 +20,8 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
-    precise,
 )
-from advlib.evaluator import Model
+from advlib.evaluator import Model, precise
 
 
 def logit_pairing_loss(logits: Tensor, other: Tensor) -> Tensor:

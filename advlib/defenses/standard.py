@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import LossOutput, Objective, check_number, precise
-from advlib.evaluator import Model
+from advlib.defenses.base import LossOutput, Objective, check_number
+from advlib.evaluator import Model, precise
 
 
 @dataclass(frozen=True)

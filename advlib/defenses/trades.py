@@ -18,9 +18,8 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
-    precise,
 )
-from advlib.evaluator import Model, guard
+from advlib.evaluator import Model, guard, precise
 from advlib.losses import Loss
 
 

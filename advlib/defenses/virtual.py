@@ -17,10 +17,9 @@ from advlib.defenses.base import (
     check_mode,
     check_number,
     given,
-    precise,
 )
 from advlib.defenses.trades import divergence
-from advlib.evaluator import Model, guard
+from advlib.evaluator import Model, guard, precise
 from advlib.threats.base import column
 
 UNLABELLED = -1

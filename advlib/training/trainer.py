@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from advlib.defenses import Objective
 from advlib.defenses.base import Attack, check_attack, check_number
+from advlib.evaluator import unwrapped
 from advlib.training.averaging import averaged_model, warmed_up_average
 from advlib.training.checkpoint import describe
 from advlib.training.loop import Loop, Stopped
@@ -192,16 +193,14 @@ class Trainer:
         checkpoint: Path | None,
         every: int | None,
     ) -> Loop:
-        wrapped = module = self.model
-        if isinstance(self.model, DistributedDataParallel):
-            module = self.model.module
-        elif world_size() > 1:
-            wrapped = self.model = DistributedDataParallel(self.model)
+        module = unwrapped(self.model)
+        if module is self.model and world_size() > 1:
+            self.model = DistributedDataParallel(self.model)
         if module.training:
             self._frozen = [part for part in module.modules() if not part.training]
         average = None if self.averaging is None else averaged_model(module, self.averaging)
         device = next(module.parameters()).device
-        parts = module, wrapped, self.optimizer, self.objective, self.scheduler, average, self.precision, device
+        parts = module, self.model, self.optimizer, self.objective, self.scheduler, average, self.precision, device
         streams = generators(train, validation, self.objective, self.attack, self.collapse_guard)
         settings = {
             "objective": describe(self.objective),

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from advlib import GradientMaskingWarning, Linf, defenses, pgd
 from advlib.defenses import AdversarialTraining, FreeAdversarialTraining, Objective, VirtualAdversarialTraining
-from advlib.defenses.base import precise
+from advlib.evaluator import precise
 from tests.defenses.table import (
     ATTACK,
     ATTACKING,
