@@ -168,6 +168,40 @@ class Threat(ABC):
             ValueError: If the maximum is infinite: ``eps=inf`` without bounds.
         """
 
+    def reach(self, grad: Tensor, rise: Tensor, x_adv: Tensor) -> Tensor:
+        """The point nearest to ``x_adv`` where the linear function ``<grad, .>`` is higher by ``rise``.
+
+        Nearest in this norm, and within bounds and mask; the ball plays no part. Where the bounds do not let it rise so
+        far, the point where it is highest. Features with a zero gradient stay where they are.
+
+        Args:
+            grad: ``(N, ...)`` finite gradients.
+            rise: ``(N,)`` how far the linear function is to rise, or fall where negative.
+            x_adv: ``(N, ...)`` where it starts, within bounds and mask.
+        """
+        low, high = self.limits(x_adv)
+        uphill = torch.where(column(rise, grad) < 0, -grad, grad)
+        space = room(uphill, x_adv, (low, high))
+        size = torch.where(space > 0, grad.abs(), 0)
+        largest = size.flatten(1).amax(1)
+        largest = torch.where(largest > 0, largest, 1)  # so that neither squares nor sums under- or overflow
+        magnitude = size / column(largest, size)
+        total = column((rise.abs() / largest).clamp_max(torch.finfo(grad.dtype).max), size)
+        # no feature need do more than all of it alone
+        capacity = torch.where(magnitude > 0, torch.minimum(space, total / magnitude), 0)
+        change = self._least_change(magnitude, capacity, total) * uphill.sign()
+        return torch.clamp(x_adv + change, low, high)
+
+    @abstractmethod
+    def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
+        """The smallest changes up to ``capacity`` with which ``magnitude`` sums to ``rise``, or to the most there is.
+
+        Args:
+            magnitude: ``(N, ...)`` non-negative gradients, the largest of each row 1.
+            capacity: ``(N, ...)`` non-negative limits, none beyond ``rise / magnitude``.
+            rise: ``(N, 1, ...)`` non-negative.
+        """
+
     @abstractmethod
     def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
         """Points uniform in the ball around ``x`` over the ``free`` features, ``(N, ...)`` bool; bounds aside."""

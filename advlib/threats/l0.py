@@ -11,6 +11,7 @@ from torch import Tensor
 from advlib.noise import Noise
 from advlib.threats.base import Threat, normalized, room, tensor_like
 from advlib.threats.l1 import check_sparsity, largest
+from advlib.threats.reach import by_order
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ class L0(Threat):
             raise ValueError("a linear function has no maximum over L0 without bounds: give bounds=(low, high)")
         keep = self._keep(self._counted(change * normalized(grad)), x)
         return torch.where(keep, torch.clamp(x + change, *self.box(x)), x)
+
+    def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
+        gain = self._counted(magnitude * capacity)
+        share = by_order(gain, gain, rise.flatten(1))
+        shape = (len(capacity), 1, *capacity.shape[2:]) if self.per_pixel else capacity.shape
+        return share.reshape(shape) * capacity
 
     def scale(self, x: Tensor) -> Tensor:
         """``(N,)`` four times the largest width of a row's bounds, since ``eps`` is a count and no length.

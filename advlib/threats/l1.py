@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advlib.noise import Noise
 from advlib.threats.base import Threat, column, normalized, room
+from advlib.threats.reach import by_order
 from advlib.threats.roots import increasing_root
 
 
@@ -113,6 +114,11 @@ class L1(Threat):
         amount = torch.minimum(left, sorted_capacity).to(x.dtype)
         change = torch.zeros_like(flat).scatter_(1, index, amount) * flat.sign()
         return torch.clamp(x + change.reshape(x.shape), low, high)
+
+    def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
+        flat, limit = magnitude.flatten(1), capacity.flatten(1)
+        share = by_order(flat, flat * limit, rise.flatten(1))
+        return (share * limit).reshape(magnitude.shape)
 
     def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
         # n exponentials over their sum with one more: uniform in the simplex

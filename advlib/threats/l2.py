@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advlib.noise import Noise
 from advlib.threats.base import Threat, column, normalized, room
+from advlib.threats.reach import by_level
 from advlib.threats.roots import increasing_root
 
 
@@ -99,6 +100,10 @@ class L2(Threat):
         filled = torch.where(outside, unit * _fill(magnitude, capacity / unit, outside, most), capacity)
         filled = torch.where(radius > 0, filled, 0)
         return torch.clamp(x + (filled * flat.sign()).reshape(x.shape).to(x.dtype), *box)
+
+    def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
+        flat, limit = magnitude.flatten(1), capacity.flatten(1)
+        return by_level(flat, flat, limit, rise.flatten(1)).reshape(magnitude.shape)
 
     def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
         direction = torch.where(free, noise.normal(x), 0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from advlib.noise import Noise
 from advlib.threats.base import Threat
+from advlib.threats.reach import by_level
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Linf(Threat):
         if not bool(corner.isfinite().all()):
             raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
         return corner
+
+    def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
+        flat, limit = magnitude.flatten(1), capacity.flatten(1)
+        return by_level(flat, flat.new_ones(()), limit, rise.flatten(1)).reshape(magnitude.shape)
 
     def _sample_ball(self, x: Tensor, free: Tensor, noise: Noise) -> Tensor:
         return x + self.radius(x) * (2 * noise.uniform(x) - 1)

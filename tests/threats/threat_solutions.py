@@ -149,3 +149,45 @@ def _best_subset(row: Row, moved: np.ndarray, score) -> np.ndarray:
     size = int(min(row.eps, units))
     subsets = (np.isin(row.unit, subset) for subset in itertools.combinations(range(units), size))
     return max((np.where(keep, moved, row.x) for keep in subsets), key=score)
+
+
+def least_distance(norm: str, row: Row, rise: float) -> tuple[float, float]:
+    """How far ``<grad, p>`` rises (or falls) towards ``rise`` in the box, and the least distance at which it does."""
+    slope = row.grad if rise > 0 else -row.grad
+    limit = np.where(slope > 0, row.high - row.x, np.where(slope < 0, row.x - row.low, 0.0))
+    size, wanted = np.abs(slope), min(abs(rise), np.abs(slope) @ np.where(slope == 0, 0.0, limit))
+    if wanted == 0:
+        return 0.0, 0.0
+    limit = np.minimum(limit, wanted / np.where(size > 0, size, np.inf) if size.any() else 0)
+    gains = size * limit
+    if norm.startswith("L0"):
+        per_unit = np.bincount(row.unit, gains)
+        enough = (
+            count
+            for count in range(len(per_unit) + 1)
+            for subset in itertools.combinations(per_unit, count)
+            if sum(subset) >= wanted * (1 - 1e-7)
+        )
+        return np.sign(rise) * wanted, next(enough)
+    if norm == "L2":
+
+        def at(m):
+            return np.minimum(m * size, limit)
+
+        most = (limit[size > 0] / size[size > 0]).max()
+        return np.sign(rise) * wanted, np.linalg.norm(at(_bisect(lambda m: size @ at(m) > wanted, 0.0, most)))
+    n, scale = len(size), wanted / size.max()  # in units in which the solver's tolerances mean something
+    slopes = size / size.max()
+    if norm == "L1":
+        found = optimize.linprog(np.ones(n), A_eq=[slopes], b_eq=[1.0], bounds=[(0, c) for c in limit / scale])
+    else:  # the last variable is the largest change
+        found = optimize.linprog(
+            np.eye(n + 1)[n],
+            A_ub=np.hstack([np.eye(n), -np.ones((n, 1))]),
+            b_ub=np.zeros(n),
+            A_eq=[[*slopes, 0.0]],
+            b_eq=[1.0],
+            bounds=[*((0, c) for c in limit / scale), (0, None)],
+        )
+    assert found.status == 0, found.message
+    return np.sign(rise) * wanted, found.fun * scale
