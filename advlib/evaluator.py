@@ -382,6 +382,17 @@ def check_inputs(x: Tensor) -> None:
         raise ValueError("x must be finite, got NaN or infinite values: look at how the inputs are made")
 
 
+def check_counts(**counts: int | None) -> None:
+    """Checks that parameters which are given are counts.
+
+    Raises:
+        ValueError: If one is no whole number of at least 1.
+    """
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+
+
 def _labels(name: str, labels: Tensor, x: Tensor) -> Tensor:
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name} must be a tensor of labels (N,), got {type(labels).__name__}: torch.tensor({name})")

@@ -16,6 +16,7 @@ from advlib.evaluator import Feedback as Feedback
 from advlib.evaluator import GradientMaskingWarning as GradientMaskingWarning
 from advlib.evaluator import Model as Model
 from advlib.evaluator import Task as Task
+from advlib.evaluator import check_counts
 from advlib.evaluator import guard as guard
 from advlib.gradients import GradientSource, autograd
 from advlib.losses import Loss
@@ -190,9 +191,7 @@ def search(
     Example:
         >>> result = search(model, x, y, Linf(0.1), MyRule(), steps=20)
     """
-    for name, count in (("steps", steps), ("restarts", restarts), ("batch_size", batch_size)):
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+    check_counts(steps=steps, restarts=restarts, batch_size=batch_size)
     if keep not in Keep.__args__:  # type: ignore[attr-defined]
         raise ValueError(f"keep must be one of {', '.join(Keep.__args__)}, got {keep!r}")  # type: ignore[attr-defined]
     if keep == "last" and restarts > 1:

@@ -505,6 +505,8 @@ MUTANTS = [
         "True",
         "tests/test_bad_input.py tests/laws tests/test_search.py",
     ),
+    Mutant("evaluator.py", "or count < 1)", "or count < 0)", "tests/test_bad_input.py"),
+    Mutant("evaluator.py", "not isinstance(count, int) or", "", "tests/test_bad_input.py"),
     Mutant("evaluator.py", "output = precise(output)", "pass", "tests/test_search.py"),
     Mutant(
         "evaluator.py",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from advlib.defenses.base import LossOutput, Objective, given
-from advlib.evaluator import Model, precise
+from advlib.evaluator import Model, check_counts, precise
 from advlib.threats import Threat
 
 
@@ -45,8 +45,7 @@ class FreeAdversarialTraining(Objective):
     def __post_init__(self) -> None:
         if not isinstance(self.threat, Threat):
             raise TypeError(f"threat must be a threat model such as advlib.Linf(8/255), got {self.threat!r}")
-        if not isinstance(self.replays, int) or self.replays < 1:
-            raise ValueError(f"replays must be a whole number of at least 1, got {self.replays!r}")
+        check_counts(replays=self.replays)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         self.threat.check(x)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from advlib.defenses import Objective
 from advlib.defenses.base import Attack, check_attack, check_number
-from advlib.evaluator import unwrapped
+from advlib.evaluator import check_counts, unwrapped
 from advlib.training.averaging import averaged_model, warmed_up_average
 from advlib.training.checkpoint import describe
 from advlib.training.loop import Loop, Stopped
@@ -164,7 +164,7 @@ class Trainer:
         Warns:
             CollapseWarning: If training collapsed.
         """
-        _check_counts(epochs=epochs, patience=patience, every=every)
+        check_counts(epochs=epochs, patience=patience, every=every)
         _check_data(train, validation)
         if patience is not None and validation is None:
             raise ValueError(f"patience needs data to judge by, got patience={patience} without validation=")
@@ -231,12 +231,6 @@ class Trainer:
 
 def _groups(optimizer: torch.optim.Optimizer) -> str:
     return " and ".join(str(len(group["params"])) for group in optimizer.param_groups)
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
 def _check_data(train: Iterable[Any], validation: Iterable[Any] | None) -> None:
