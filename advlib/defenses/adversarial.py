@@ -11,18 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from advlib.attacks import pgd
-from advlib.defenses.base import (
-    Attack,
-    BatchNormMode,
-    LossOutput,
-    Objective,
-    attacked,
-    both,
-    check_attack,
-    check_mode,
-    check_number,
-    given,
-)
+from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, both, check_number, given
 from advlib.evaluator import Model, precise
 from advlib.noise import Key, Noise
 from advlib.threats import Threat
@@ -99,7 +88,7 @@ def row_index(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AdversarialTraining(Objective):
+class AdversarialTraining(Attacking):
     """Cross-entropy at the points that an attack finds, mixed with that at the clean inputs.
 
     What it is depends on the attack:
@@ -131,12 +120,8 @@ class AdversarialTraining(Objective):
     bn: BatchNormMode = "eval"
 
     def __post_init__(self) -> None:
-        check_attack(self.attack)
+        super().__post_init__()
         check_number("adversarial_weight", self.adversarial_weight, most=1.0)
-        check_mode(self.bn)
-
-    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return attacked(self.attack, model, x, y, self.bn)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)

@@ -151,6 +151,20 @@ def attacked(attack: Attack, model: Model, x: Tensor, y: Tensor, bn: BatchNormMo
         return attack(inner, x, labels(y)).detach()
 
 
+class Attacking(Objective):
+    """An objective on what an attack finds; a subclass is a dataclass and says which fields it has, in which order."""
+
+    attack: Attack
+    bn: BatchNormMode
+
+    def __post_init__(self) -> None:
+        check_attack(self.attack)
+        check_mode(self.bn)
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        return attacked(self.attack, model, x, y, self.bn)
+
+
 @contextmanager
 def batch_statistics(layers: list[_BatchNorm]) -> Iterator[None]:
     """Lets BatchNorm layers normalise by the batch without keeping its statistics."""

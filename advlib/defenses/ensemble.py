@@ -9,23 +9,12 @@ import torch
 from torch import Tensor
 
 from advlib.defenses.adversarial import mixed_loss
-from advlib.defenses.base import (
-    Attack,
-    BatchNormMode,
-    LossOutput,
-    Objective,
-    attacked,
-    both,
-    check_attack,
-    check_mode,
-    check_number,
-    given,
-)
+from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, both, check_number, given
 from advlib.evaluator import Model
 
 
 @dataclass(frozen=True)
-class EnsembleAdversarialTraining(Objective):
+class EnsembleAdversarialTraining(Attacking):
     """Adversarial training on points made against other, trained models as often as against the model itself.
 
     Each batch draws one source at random, the model itself among them. It is a defence against transferred examples;
@@ -52,9 +41,8 @@ class EnsembleAdversarialTraining(Objective):
     bn: BatchNormMode = "eval"
 
     def __post_init__(self) -> None:
-        check_attack(self.attack)
+        super().__post_init__()
         check_number("adversarial_weight", self.adversarial_weight, most=1.0)
-        check_mode(self.bn)
         if not self.sources:
             raise ValueError("sources must hold at least one trained model; without any it is AdversarialTraining")
         for source in self.sources:
@@ -64,7 +52,7 @@ class EnsembleAdversarialTraining(Objective):
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         choice = int(torch.randint(len(self.sources) + 1, ()))
         source = model if choice == len(self.sources) else self.sources[choice]
-        return attacked(self.attack, source, x, y, self.bn)
+        return super().perturb(source, x, y)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)

@@ -8,19 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import (
-    Attack,
-    BatchNormMode,
-    LossOutput,
-    Objective,
-    attacked,
-    both,
-    check_attack,
-    check_mode,
-    check_number,
-    given,
-    labels,
-)
+from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, both, check_number, given, labels
 from advlib.defenses.trades import divergence
 from advlib.evaluator import Model
 
@@ -48,7 +36,7 @@ def mart_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float) -> 
 
 
 @dataclass(frozen=True)
-class MART(Objective):
+class MART(Attacking):
     """Adversarial training that weighs inputs by how badly the clean ones are classified.
 
     Args:
@@ -69,12 +57,8 @@ class MART(Objective):
     bn: BatchNormMode = "eval"
 
     def __post_init__(self) -> None:
-        check_attack(self.attack)
+        super().__post_init__()
         check_number("beta", self.beta)
-        check_mode(self.bn)
-
-    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return attacked(self.attack, model, x, y, self.bn)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)

@@ -9,18 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from advlib.defenses.adversarial import mixed_loss
-from advlib.defenses.base import (
-    Attack,
-    BatchNormMode,
-    LossOutput,
-    Objective,
-    attacked,
-    both,
-    check_attack,
-    check_mode,
-    check_number,
-    given,
-)
+from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, Objective, both, check_number, given
 from advlib.evaluator import Model, precise
 
 
@@ -54,7 +43,7 @@ def logit_squeezing_loss(logits: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AdversarialLogitPairing(Objective):
+class AdversarialLogitPairing(Attacking):
     """Adversarial training that also pulls the logits of an input and of its perturbed form together.
 
     Engstrom et al. (1807.10272) broke it on ImageNet; judge it by many steps and restarts.
@@ -79,13 +68,9 @@ class AdversarialLogitPairing(Objective):
     bn: BatchNormMode = "eval"
 
     def __post_init__(self) -> None:
-        check_attack(self.attack)
+        super().__post_init__()
         check_number("weight", self.weight)
         check_number("adversarial_weight", self.adversarial_weight, most=1.0)
-        check_mode(self.bn)
-
-    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return attacked(self.attack, model, x, y, self.bn)
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)

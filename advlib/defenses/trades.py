@@ -7,18 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import (
-    Attack,
-    BatchNormMode,
-    LossOutput,
-    Objective,
-    attacked,
-    both,
-    check_attack,
-    check_mode,
-    check_number,
-    given,
-)
+from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, attacked, both, check_number, given
 from advlib.evaluator import Model, guard, precise
 from advlib.losses import Loss
 
@@ -76,7 +65,7 @@ def divergence_from(logits: Tensor) -> Loss:
 
 
 @dataclass(frozen=True)
-class TRADES(Objective):
+class TRADES(Attacking):
     """Cross-entropy on clean inputs, plus the divergence that an attack on it finds.
 
     The attack climbs the divergence, as in the paper. The clean answer that it is measured from is computed once.
@@ -101,9 +90,8 @@ class TRADES(Objective):
     bn: BatchNormMode = "eval"
 
     def __post_init__(self) -> None:
-        check_attack(self.attack)
+        super().__post_init__()
         check_number("beta", self.beta)
-        check_mode(self.bn)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         def attack(model: Model, x: Tensor, y: Tensor) -> Tensor:
