@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +81,31 @@ class AdversarialLogitPairing(Attacking):
 
 
 @dataclass(frozen=True)
-class CleanLogitPairing(Objective):
+class _NoisyInputs(Objective):
+    """Cross-entropy at noisy inputs, plus a penalty on their logits."""
+
+    weight: float = 0.5
+    noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number("weight", self.weight)
+        check_number("noise", self.noise)
+
+    @abstractmethod
+    def _penalty(self, logits: Tensor) -> Tensor:
+        """What is added to the loss, ``weight`` times."""
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        return x.detach() + self.noise * torch.randn_like(x)
+
+    def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
+        x_adv = given(x_adv)
+        logits = precise(model(x_adv))
+        loss = functional.cross_entropy(logits, y) + self.weight * self._penalty(logits)
+        return LossOutput(loss, None, logits, x_adv)
+
+
+class CleanLogitPairing(_NoisyInputs):
     """Pairs the logits of different noisy inputs. Historical: it hides the gradient.
 
     It falls to PGD with many restarts and steps (Mosbach et al., 1810.12042).
@@ -96,26 +121,12 @@ class CleanLogitPairing(Objective):
         >>> CleanLogitPairing()(model, x, y).loss.backward()
     """
 
-    weight: float = 0.5
-    noise: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_number("weight", self.weight)
-        check_number("noise", self.noise)
-
-    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return x.detach() + self.noise * torch.randn_like(x)
-
-    def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
-        x_adv = given(x_adv)
-        logits = precise(model(x_adv))
+    def _penalty(self, logits: Tensor) -> Tensor:
         half = len(logits) // 2  # batches are shuffled, so that the halves are random partners
-        pairing = logit_pairing_loss(logits[:half], logits[half : 2 * half]) if half else logits.sum() * 0
-        return LossOutput(functional.cross_entropy(logits, y) + self.weight * pairing, None, logits, x_adv)
+        return logit_pairing_loss(logits[:half], logits[half : 2 * half]) if half else logits.sum() * 0
 
 
-@dataclass(frozen=True)
-class LogitSqueezing(Objective):
+class LogitSqueezing(_NoisyInputs):
     """Keeps the logits of noisy inputs small. Historical: it hides the gradient.
 
     It falls to PGD with many restarts and steps (Mosbach et al., 1810.12042).
@@ -131,18 +142,5 @@ class LogitSqueezing(Objective):
         >>> LogitSqueezing()(model, x, y).loss.backward()
     """
 
-    weight: float = 0.5
-    noise: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_number("weight", self.weight)
-        check_number("noise", self.noise)
-
-    def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return x.detach() + self.noise * torch.randn_like(x)
-
-    def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
-        x_adv = given(x_adv)
-        logits = precise(model(x_adv))
-        loss = functional.cross_entropy(logits, y) + self.weight * logit_squeezing_loss(logits)
-        return LossOutput(loss, None, logits, x_adv)
+    def _penalty(self, logits: Tensor) -> Tensor:
+        return logit_squeezing_loss(logits)
