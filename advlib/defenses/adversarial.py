@@ -68,7 +68,8 @@ def noisy_fgsm(
     Example:
         >>> objective = AdversarialTraining(partial(noisy_fgsm, threat=Linf(0.1)))
     """
-    start = dataclasses.replace(threat, eps=noise * threat.eps).sample(x, Noise(Key(generator), row_index(x)))
+    chance = Noise(Key(generator), torch.arange(len(x), device=x.device))
+    start = dataclasses.replace(threat, eps=noise * threat.eps).sample(x, chance)
     return pgd(
         model,
         x,
@@ -80,11 +81,6 @@ def noisy_fgsm(
         init=start,
         **{"keep": "last", **options},
     )
-
-
-def row_index(x: Tensor) -> Tensor:
-    """``(N,)`` the indices of the rows."""
-    return torch.arange(len(x), device=x.device)
 
 
 @dataclass(frozen=True)
