@@ -989,6 +989,9 @@ MUTANTS = [
         "functional.cross_entropy(logits_adv, y) + beta",
         "tests/defenses/test_loss_functions.py",
     ),
+    Mutant("defenses/trades.py", "with torch.no_grad():", "if True:", "tests/defenses/test_objectives.py"),
+    Mutant("defenses/virtual.py", "torch.no_grad(), ", "", "tests/defenses/test_virtual.py"),
+    Mutant("defenses/virtual.py", "unit(torch.randn_like(x))", "torch.randn_like(x)", "tests/defenses/test_virtual.py"),
     Mutant("defenses/trades.py", ", loss=divergence_from(logits))", ")", "tests/defenses/test_objectives.py"),
     Mutant("defenses/trades.py", "if len(output) != len(logits):", "if False:", "tests/defenses/test_objectives.py"),
     Mutant(
@@ -1018,8 +1021,8 @@ MUTANTS = [
     ),
     Mutant(
         "defenses/virtual.py",
-        "direction / column(torch.where(norm > 0, norm, 1), direction)",
-        "direction / column(norm, direction)",
+        "direction = unit(torch.nan_to_num(gradient, nan=0.0))",
+        "direction = torch.nan_to_num(gradient, nan=0.0)",
         "tests/defenses/test_virtual.py",
     ),
     Mutant(

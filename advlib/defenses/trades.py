@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, attacked, both, check_number, given
-from advlib.evaluator import Model, guard, precise
+from advlib.evaluator import Model, precise
 from advlib.losses import Loss
 
 
@@ -95,7 +96,7 @@ class TRADES(Attacking):
 
     def perturb(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         def attack(model: Model, x: Tensor, y: Tensor) -> Tensor:
-            with guard(model):
+            with torch.no_grad():
                 logits = precise(model(x))
             return self.attack(model, x, y, loss=divergence_from(logits))
 

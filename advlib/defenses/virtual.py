@@ -8,27 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from advlib.defenses.base import (
-    BatchNormMode,
-    LossOutput,
-    Objective,
-    attacked,
-    both,
-    check_mode,
-    check_number,
-    given,
-)
+from advlib.defenses.base import BatchNormMode, LossOutput, Objective, attacked, both, check_mode, check_number, given
 from advlib.defenses.trades import divergence
-from advlib.evaluator import Model, guard, precise
-from advlib.threats.base import column
+from advlib.evaluator import Model, precise
+from advlib.threats import L2
 
 UNLABELLED = -1
-
-
-def _unit(direction: Tensor) -> Tensor:
-    """Each row at Euclidean length 1; zero rows stay zero."""
-    norm = torch.linalg.vector_norm(direction.flatten(1), dim=1)
-    return direction / column(torch.where(norm > 0, norm, 1), direction)
 
 
 @dataclass(frozen=True)
@@ -71,14 +56,15 @@ class VirtualAdversarialTraining(Objective):
 
     def _direction(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         # In half precision, the difference of two gradients this close is nothing but rounding.
-        with guard(model), torch.autocast(x.device.type, enabled=False):
-            logits, direction = precise(model(x)), _unit(torch.randn_like(x))
+        unit = L2(self.eps).steepest
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            logits, direction = precise(model(x)), unit(torch.randn_like(x))
             for _ in range(self.iterations):
                 point = (x + self.xi * direction).requires_grad_()
                 with torch.enable_grad():
                     value = divergence(logits, precise(model(point))).sum()
                 (gradient,) = torch.autograd.grad(value, point)
-                direction = _unit(torch.nan_to_num(gradient, nan=0.0))
+                direction = unit(torch.nan_to_num(gradient, nan=0.0))
             return x + self.eps * direction
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:

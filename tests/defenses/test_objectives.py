@@ -130,6 +130,18 @@ def test_trades_asks_for_the_clean_answer_once():
     assert counted.forwards == (1 + 5 + 2) * len(x)
 
 
+def test_the_clean_answer_of_trades_has_no_graph():
+    model, x, y = problem()
+    graphs = []
+
+    def recorded(z):
+        graphs.append(torch.is_grad_enabled())
+        return model(z)
+
+    TRADES(partial(ATTACK, steps=2)).perturb(recorded, x, y)
+    assert graphs == [False, True, True]
+
+
 @pytest.mark.parametrize("objective", [AdversarialTraining, MART, AdversarialLogitPairing])
 def test_an_attack_costs_its_steps(objective):
     model, x, y = problem()

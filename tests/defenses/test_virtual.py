@@ -61,6 +61,20 @@ def test_one_round_is_one_product_with_the_hessian():
         assert torch.allclose(row, product / product.norm(), atol=1e-4)
 
 
+def test_differences_are_xi_long_and_the_clean_answer_has_no_graph():
+    model, x, y = problem()
+    asked = []
+
+    def recorded(z):
+        asked.append((z.detach(), torch.is_grad_enabled()))
+        return model(z)
+
+    VirtualAdversarialTraining(eps=1.0, iterations=2, xi=0.1).perturb(recorded, x, y)
+    assert [graph for _, graph in asked] == [False, True, True]
+    for point, _ in asked[1:]:
+        assert torch.allclose((point - x).norm(dim=1), torch.full((5,), 0.1, dtype=x.dtype))
+
+
 def test_it_costs_one_clean_answer_and_a_pass_for_each_round():
     model, x, y = problem()
     counted = Counted(model)
