@@ -56,7 +56,6 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0
     transform: Callable[[Tensor], Tensor] = lambda x: x
     judged: bool = False  # whether validation looks at PGD, or at clean images alone
-    needs: tuple[str, ...] = ()  # rows whose networks it uses
 
 
 def dropout_cnn(seed: int) -> nn.Module:
@@ -98,8 +97,7 @@ RECIPES: dict[str, Recipe] = {
     "label smoothing 0.1": Recipe(always(defenses.LabelSmoothing(0.1))),
     "label smoothing 0.5": Recipe(always(defenses.LabelSmoothing(0.5))),
     "distillation": Recipe(
-        lambda settings: defenses.DefensiveDistillation(load(settings.folder, "distillation teacher"), TEMPERATURE),
-        needs=("distillation teacher",),
+        lambda settings: defenses.DefensiveDistillation(load(settings.folder, "distillation teacher"), TEMPERATURE)
     ),
     "distillation teacher": Recipe(always(defenses.Standard(TEMPERATURE))),
     "clean logit pairing": Recipe(always(defenses.CleanLogitPairing())),
@@ -116,8 +114,7 @@ RECIPES: dict[str, Recipe] = {
     "ensemble": Recipe(
         lambda settings: defenses.EnsembleAdversarialTraining(
             [load(settings.folder, STANDARD)], advlib.zoo.growing(partial(fgsm, threat=THREAT), settings.ramp)
-        ),
-        needs=(STANDARD,),
+        )
     ),
     "PGD": Recipe(grown(defenses.AdversarialTraining), judged=True),
     "PGD, half clean": Recipe(grown(defenses.AdversarialTraining, 0.5), judged=True),
