@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from advlib.defenses import Objective, Standard
-from advlib.defenses.base import Attack
+from advlib.defenses.base import Attack, check_attack
 from advlib.evaluator import Model
 
 
@@ -92,9 +92,13 @@ def growing(attack: partial[Tensor], calls: int) -> Attack:
             to the radius.
         calls: Calls until the radius is the whole one.
 
+    Raises:
+        TypeError: If the attack lacks its threat model.
+
     Example:
         >>> objective = AdversarialTraining(growing(partial(pgd, threat=Linf(0.3), steps=5, keep="last"), calls=300))
     """
+    check_attack(attack, needs_threat=True)
     threat, count = attack.keywords["threat"], itertools.count(1)
 
     def grown(model: Model, x: Tensor, y: Tensor, **options: Any) -> Tensor:

@@ -843,6 +843,9 @@ MUTANTS = [
         "return attack(inner, x, y).detach()",
         "tests/defenses",
     ),
+    Mutant("defenses/base.py", "needs_threat or home", "home", "tests/test_data.py -k grows"),
+    Mutant("defenses/base.py", "needs_threat = needs_threat or home.starts", "home.starts", "tests/defenses"),
+    Mutant("zoo.py", "check_attack(attack, needs_threat=True)", "pass", "tests/test_data.py -k grows"),
     Mutant("defenses/base.py", " or len(x) == 0", "", "tests/defenses/test_bad_objectives.py"),
     Mutant(
         "defenses/base.py",

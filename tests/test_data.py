@@ -1,11 +1,12 @@
 import importlib.util
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from advlib import data
-from advlib.zoo import small_cnn, train
+from advlib import Linf, data, pgd
+from advlib.zoo import growing, small_cnn, train
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,18 @@ def test_the_small_network_has_the_size_it_says():
 def test_training_checks_its_labels():
     with pytest.raises(ValueError, match="one label for each"):
         train(small_cnn(size=8), torch.zeros(3, 1, 8, 8), torch.zeros(2, dtype=torch.int64))
+
+
+def own_attack(model, x, y, **options):
+    return x
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [pgd, partial(pgd, steps=3), own_attack, partial(own_attack, steps=3)],
+    ids=["pgd", "pgd with steps", "own", "own with steps"],
+)
+def test_a_radius_that_grows_needs_a_threat_model(attack):
+    with pytest.raises(TypeError, match=r"attack lacks its threat model: functools\.partial\(pgd, threat="):
+        growing(attack, calls=10)
+    assert growing(partial(attack, threat=Linf(0.1)), calls=10)

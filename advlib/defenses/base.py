@@ -88,8 +88,12 @@ def labels(y: Tensor) -> Tensor:
     return y.argmax(1) if y.ndim == 2 else y
 
 
-def check_attack(attack: Attack) -> None:
+def check_attack(attack: Attack, *, needs_threat: bool = False) -> None:
     """Checks that an attack is ready to be called as ``attack(model, x, y)``.
+
+    Args:
+        attack: The attack.
+        needs_threat: Whether one that is not of the library must have a threat model too.
 
     Raises:
         TypeError: If it is not callable, or lacks its threat model.
@@ -101,7 +105,8 @@ def check_attack(attack: Attack) -> None:
         )
     configured = attack.keywords if isinstance(attack, partial) else {}
     home = getattr(attack.func if isinstance(attack, partial) else attack, "__module__", None) or ""
-    if home.startswith(("advlib.attacks", "advlib.defenses")) and not isinstance(configured.get("threat"), Threat):
+    needs_threat = needs_threat or home.startswith(("advlib.attacks", "advlib.defenses"))
+    if needs_threat and not isinstance(configured.get("threat"), Threat):
         raise TypeError(
             "attack lacks its threat model: functools.partial(pgd, threat=Linf(8/255), steps=10, keep='last')"
         )
