@@ -1,5 +1,7 @@
 """Laws 6 and 8: attacks move where they say, and reach the optimum where it is known."""
 
+import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -83,6 +85,30 @@ def test_linear_optimum_with_active_bounds(norm):
         reached = (model(x) - model(attack(model, x, y, threat)))[:, 0].detach()
         assert (reached <= best * (1 + 1e-9) + 1e-12).all()
         assert (reached >= best * 0.99).all(), (reached / best).tolist()
+
+
+@every(shapes=("features",), where=lambda row: row.minimal)
+@pytest.mark.parametrize("bounds", [(-20.0, 20.0), (0.0, 1.0)], ids=["wide", "tight"])
+def test_minimum_norm_attacks_reach_the_distance_of_the_boundary(name, threat, shape, bounds):
+    """|f| / ||w||_q without active bounds, and with them the point that the threat model itself finds."""
+    generator = seeded(3)
+    model = nn.Linear(12, 2).double()
+    model.weight.data = torch.randn(2, 12, generator=generator, dtype=torch.float64)
+    model.bias.data = -model.weight.data.sum(1) / 2  # the boundary passes through the middle of the bounds
+    x = torch.rand(20, 12, generator=generator, dtype=torch.float64)
+    y, threat = classes(model, x), replace(threat, eps=20.0, bounds=bounds)
+    normal, lead = model.weight.data[1] - model.weight.data[0], (model(x)[:, 1] - model(x)[:, 0]).detach()
+    least = threat.distance(threat.reach(normal.expand_as(x), -lead, x), x)
+    if bounds == (-20.0, 20.0):
+        dual = {math.inf: 1, 2: 2, 1: math.inf}[threat.p]
+        assert torch.allclose(least, lead.abs() / torch.linalg.vector_norm(normal, dual))
+    result = call(name, model, x, y, threat, steps=40, generator=seeded())
+    assert (model(result).argmax(1) != y).all()
+    ratio = threat.distance(result, x) / least
+    assert ratio.min() > 1 - 1e-9
+    assert ratio.max() < 1.01, ratio
+    nearer = replace(threat, eps=0.99 * least)
+    assert torch.equal(call(name, model, x, y, nearer, steps=40, generator=seeded()), x)
 
 
 def test_jsma_on_a_linear_model_takes_the_largest_weights():

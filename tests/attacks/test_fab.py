@@ -1,0 +1,202 @@
+"""FAB by hand, on models small enough to compute on paper. That it reaches the closed form is a law."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from advlib import L0, L1, L2, Linf, fab
+from advlib.attacks.fab import FastAdaptiveBoundary
+from advlib.models import Counted
+from advlib.search import search
+
+Y = torch.tensor([0])
+WIDE = (-50.0, 50.0)
+
+
+def points(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def classifier(weight, bias):
+    """A linear model of which every row of ``weight`` and ``bias`` is the lead of another class over class 0."""
+    layer = nn.Linear(len(weight[0]), len(weight) + 1).double()
+    layer.weight.data = torch.cat([torch.zeros(1, len(weight[0])).double(), points(*weight)])
+    layer.bias.data = points(0.0, *bias)
+    return layer
+
+
+def asked(model, x, threat, y=Y, **settings):
+    """The points that the model is asked about, row 0 alone, and the result."""
+    seen = []
+
+    def watched(z):
+        seen.append(z[0].tolist())
+        return model(z)
+
+    return seen, fab(watched, x, y, threat, **settings)
+
+
+HALFSPACE = classifier([[3.0, 4.0]], [-1.0])  # from the origin: 0.2 away in L2, 1/7 in Linf, 0.25 in L1
+
+
+@pytest.mark.parametrize(
+    ("threat", "nearest"),
+    [(Linf(math.inf, WIDE), (1 / 7, 1 / 7)), (L2(math.inf, WIDE), (0.12, 0.16)), (L1(math.inf, WIDE), (0.0, 0.25))],
+)
+def test_the_first_step_and_a_step_back(threat, nearest):
+    seen, _ = asked(HALFSPACE, points([0.0, 0.0]), threat, steps=6)
+    assert seen[0] == [0.0, 0.0]
+    assert seen[1] == pytest.approx([1.05 * part for part in nearest])
+    # back to 0.945 of the way, and on by 1.05 of the 0.055 that are missing; from x it would be 1.05
+    share = 0.055 / 1.055
+    along = (1 - share) * (0.945 + 1.05 * 0.055) + share * 1.05
+    assert seen[2] == pytest.approx([along * part for part in nearest])
+
+
+def test_parameters():
+    """A step that ends on the boundary, or beyond; no step back; no pull towards x."""
+    settings = {"alpha_max": 0.0, "eta": 2.0, "beta": 1.0}
+    seen, _ = asked(HALFSPACE, points([0.0, 0.0]), L2(math.inf, WIDE), steps=6, **settings)
+    assert seen[1] == pytest.approx([0.24, 0.32])
+    assert seen[2] == pytest.approx([0.0, 0.0], abs=1e-12)  # from twice as far, back by twice the way
+
+
+@pytest.mark.parametrize(("start", "share"), [(0.5, 0.1), (0.95, 0.05 / 1.05)])
+def test_the_pull_towards_x_is_bounded_and_small_where_the_boundary_is_near(start, share):
+    """The boundary is at 1 on the first axis; the second is where the search has strayed."""
+    model = classifier([[1.0, 0.0]], [-1.0])
+    seen, _ = asked(model, points([0.0, 0.0]), L2(math.inf, WIDE), steps=6, init=points([start, 0.5]))
+    assert seen[0] == pytest.approx([start, 0.5])
+    along = (1 - share) * (start + 1.05 * (1 - start)) + share * 1.05
+    assert seen[1] == pytest.approx([along, (1 - share) * 0.5])
+
+
+@pytest.mark.parametrize(
+    ("threat", "nearest"),
+    [
+        (Linf(math.inf, WIDE), [1 / 1.8, 1 / 1.8]),
+        (L2(math.inf, WIDE), [0.9 / 1.62, 0.9 / 1.62]),
+        (L1(math.inf, WIDE), [0.0, 1.0]),
+    ],
+)
+def test_of_several_boundaries_the_nearest_in_the_norm(threat, nearest):
+    """The first lead is the least behind, 1 against 1 and 1, but its slope is smallest."""
+    model = classifier([[0.5, 0.5], [0.9, 0.9], [0.0, 1.0]], [-0.9, -1.0, -1.0])
+    seen, _ = asked(model, points([0.0, 0.0]), threat, steps=4)
+    assert seen[1] == pytest.approx([1.05 * part for part in nearest])
+
+
+def test_the_final_search_on_a_line():
+    """It aims a tenth of the way from where the lead should be zero to the best: 1.05, 1.005, 1.0005."""
+    model = classifier([[1.0]], [-1.0])
+    seen, x_adv = asked(model, points([0.0]), L2(math.inf, WIDE), steps=3)
+    assert seen == [[0.0], [pytest.approx(1.05)], [pytest.approx(1.005)], [pytest.approx(1.0005)]]
+    assert x_adv.tolist() == [seen[-1]]
+
+
+def test_the_final_search_learns_from_a_point_that_falls_short():
+    def cliff(z):
+        lead = z - 1 - 0.5 * (z < 1.04)
+        return torch.cat([0 * lead, lead], dim=1)
+
+    seen, x_adv = asked(cliff, points([0.0]), L2(math.inf, WIDE), steps=4)
+    path = [point[0] for point in seen]
+    assert path[:4] == pytest.approx([0, 1.5 * 1.05, 0.9 + 0.1575, 0.9 + 0.10575])  # the last is short, by 0.49425
+    zero = 0.49425 / (0.49425 + 0.0575)
+    assert path[4] == pytest.approx(1.00575 + (0.9 * zero + 0.1) * (1.0575 - 1.00575))
+    assert x_adv.item() == path[4]
+
+
+def test_the_final_search_halves_where_another_class_than_the_one_aimed_at_is_reached():
+    model = classifier([[1.0], [2.0]], [-2.0, -1.5])  # class 1 leads class 0 from 2 on, class 2 from 0.75 on
+    settings = {"keep": "nearest", "target": Y + 1, "init": points([1.0])}
+    found = search(model, points([0.0]), Y, L2(math.inf, WIDE), FastAdaptiveBoundary(2), steps=2, **settings)
+    assert found.x_adv.item() == pytest.approx(0.55 + 0.55 * 0.45)  # 1 is a success, 0.55 is short
+
+
+def curved(z):
+    lead = (z.square().sum(1, keepdim=True) + z[:, :1] * z[:, 1:2] * z[:, 2:] - 0.8).sin()
+    return torch.cat([0 * lead, lead, lead - 0.3 + z[:, :1]], dim=1)
+
+
+@pytest.mark.parametrize("threat", [Linf(math.inf, WIDE), L2(math.inf, WIDE), L1(math.inf, WIDE)])
+def test_what_comes_back_is_the_nearest_success_asked_about(threat):
+    """And not the point before it or after it."""
+    x = points([0.1, 0.2, -0.3])
+    seen, x_adv = asked(curved, x, threat, steps=12)
+    seen = points(*seen)
+    distance = torch.where(curved(seen).argmax(1) != 0, threat.distance(seen, x.expand_as(seen)), math.inf)
+    assert torch.equal(x_adv[0], seen[distance.argmin()])
+    assert distance.argmin() > 1
+
+
+def test_one_class_at_a_time_costs_one_backward_pass_a_step():
+    model = classifier([[0.5, 0.5], [0.9, 0.9], [0.0, 1.0]], [-0.9, -1.0, -1.0])
+    x, threat, counted = points([0.0, 0.0]), L2(math.inf, WIDE), Counted(model)
+    fab(counted, x, Y, threat, steps=7)
+    assert (counted.forwards, counted.backwards) == (8, 7 * 3)
+    counted = Counted(model)
+    in_turn = fab(counted, x, Y, threat, steps=7, targets=2)
+    assert (counted.forwards, counted.backwards) == (1 + 2 * 8, 2 * 7)
+    # the two likeliest classes are the first, and of the others, which tie, the second: the nearest of these is found
+    assert in_turn[0].tolist() == pytest.approx([0.9 / 1.62, 0.9 / 1.62], rel=2e-3)
+
+
+def test_targeted_reaches_the_class_wanted():
+    model = classifier([[1.0, 0.0], [0.0, 1.0]], [-1.0, -2.0])
+    x_adv = fab(model, points([0.0, 0.0]), torch.tensor([2]), L2(math.inf, WIDE), targeted=True)
+    assert model(x_adv).argmax(1).tolist() == [2]
+    assert x_adv[0].tolist() == pytest.approx([0.0, 2.0], abs=3e-3)
+
+
+def test_restarts_begin_within_half_of_eps():
+    x, threat = points([0.5, 0.25]).repeat(200, 1), Linf(0.2)
+    starts = []
+
+    def model(z):
+        starts.append(z.detach().clone())
+        return HALFSPACE(z - 20)  # nothing to be found
+
+    fab(model, x, Y.repeat(200), threat, steps=1, restarts=3, generator=torch.Generator().manual_seed(0))
+    first, second, third = starts[::2]
+    assert torch.equal(first, x)
+    for start in (second, third):
+        assert 0.09 < (start - x).abs().max() <= 0.1
+    assert not torch.equal(second, third)
+    init = x + 0.1
+    starts.clear()
+    fab(model, x, Y.repeat(200), threat, steps=1, restarts=2, init=init)
+    assert torch.equal(starts[0], init)
+    with pytest.raises(ValueError, match="needs a finite eps"):
+        fab(model, x, Y.repeat(200), Linf(math.inf), restarts=2)
+
+
+def test_rows_that_are_wrong_already_are_asked_about_once():
+    x = points([1.0, 1.0], [0.0, 0.0])
+    found = search(HALFSPACE, x, Y.repeat(2), L2(math.inf, WIDE), FastAdaptiveBoundary(5), steps=5, keep="nearest")
+    assert torch.equal(found.x_adv[0], x[0])
+    assert found.forwards.tolist() == [1, 6]
+
+
+def test_first_stops_at_a_success_within_eps():
+    counted = Counted(HALFSPACE)
+    x_adv = fab(counted, points([0.0, 0.0]), Y, L2(0.25, WIDE), keep="first")
+    assert counted.forwards == 2
+    assert x_adv.norm().item() == pytest.approx(0.21)
+
+
+def test_logits_are_read_from_what_the_model_returns():
+    x, threat = points([0.0, 0.0]), L2(math.inf, WIDE)
+    plain = fab(HALFSPACE, x, Y, threat, steps=5)
+    packed = fab(lambda z: {"logits": HALFSPACE(z)}, x, Y, threat, steps=5, logits_of=lambda output: output["logits"])
+    assert torch.equal(packed, plain)
+
+
+def test_what_it_does_not_take():
+    x = points([0.0, 0.0])
+    with pytest.raises(ValueError, match="FAB needs a norm, which L0 is not: Linf, L2 or L1"):
+        fab(HALFSPACE, x, Y, L0(1))
+    with pytest.raises(TypeError, match="takes no loss"):
+        fab(HALFSPACE, x, Y, L2(1.0), loss="margin")
