@@ -60,6 +60,11 @@ ATTACKS: dict[str, Row] = {
     "fab, restarts": Row(
         advlib.fab, LENGTHS, random=True, loss=False, minimal=True, settings={"steps": 8, "restarts": 2}
     ),
+    "apgd": Row(advlib.apgd, LENGTHS, True, settings={"steps": 12}),
+    "apgd, fixed start": Row(advlib.apgd, LENGTHS, settings={"steps": 12, "random_start": False}),
+    "apgd, targets": Row(
+        advlib.apgd, LENGTHS, True, targets=False, settings={"steps": 8, "targets": 3, "loss": "dlr", "keep": "first"}
+    ),
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
     "square": Row(advlib.square, LENGTHS, random=True, gradients=False, settings={"steps": 30}),

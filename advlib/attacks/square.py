@@ -1,0 +1,230 @@
+"""The square attack (Andriushchenko et al., 2019, arXiv:1912.00049; in L1, Croce & Hein, 2021, arXiv:2103.01208)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advlib.attacks.windows import planes, pyramid, sides, span, tiles, window
+from advlib.losses import Loss
+from advlib.noise import Noise
+from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
+from advlib.threats import L0, Linf, Threat
+from advlib.threats.base import column
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: section 5 of the paper
+_FINE, _COARSE = 64, 256  # numbers that are drawn to make 64 * 256 of them
+
+
+class SquareState(NamedTuple):
+    query: Tensor  # (N, ...) the proposal
+    best: Tensor  # (N, ...) what it was made from
+    loss: Tensor  # (N,) the loss there
+    step: Tensor  # (N,) proposals made, -1 before the stripes
+    chance: Tensor  # (N, 64 + 256, 5 + C) uniform numbers, from which those of each step are made
+
+
+@dataclass(frozen=True)
+class SquareSearch(Rule[SquareState]):
+    """Changes one random window after the other, and keeps what raises the loss.
+
+    It asks about its starting point first. With ``stripes=False`` it goes on from there, so that
+    ``search(..., init=best, rule=SquareSearch(None, 0.03, stripes=False))`` tries squares around the best point of
+    another attack.
+
+    Args:
+        steps: Length of the schedule along which the windows shrink; None for windows of one size.
+        share: Share of the plane that a window covers, at first where there is a schedule.
+        stripes: Whether to begin with stripes (in L2 and L1, tiles) all over the plane.
+
+    Raises:
+        ValueError: If ``share`` is no share, or when it starts, if the threat model is L0 or ``eps`` infinite.
+    """
+
+    steps: int | None
+    share: float = 0.8
+    stripes: bool = True
+
+    order = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"the share of the plane in a window must be in (0, 1], got {self.share}: 0.8")
+
+    def start(self, task: Task, point: Tensor, noise: Noise) -> SquareState:
+        if isinstance(task.threat, L0):
+            raise ValueError("the square attack needs an Linf, L2 or L1 ball, got L0: use jsma or salt_and_pepper")
+        if bool(torch.isinf(torch.as_tensor(task.threat.eps)).any()):
+            raise ValueError(f"the square attack needs a finite eps, got {task.threat.eps}: give eps a number")
+        step = torch.zeros_like(point.flatten(1)[:, 0])
+        numbers = _FINE + _COARSE, 5 + planes(point).shape[1]
+        chance = noise.stream(3).uniform(point.new_empty(len(point), *numbers))
+        if not self.stripes:
+            return SquareState(point, point, step - torch.inf, step, chance)
+        opening = _stripes if isinstance(task.threat, Linf) else _tiles
+        first = opening(task, noise.stream(4), noise.stream(5)).reshape(point.shape)
+        return SquareState(point, first, step + torch.inf, step - 1, chance)
+
+    def update(self, state: SquareState, feedback: Feedback, task: Task, noise: Noise) -> SquareState:
+        better = feedback.loss > state.loss
+        best = torch.where(column(better, state.query), state.query, state.best)
+        opening = state.step < 0  # nothing can be better than the stripes yet, which come next, whatever their loss
+        loss = torch.where(opening, -torch.inf, torch.where(better, feedback.loss, state.loss))
+        plane, linf = planes(best), isinstance(task.threat, Linf)
+        height, width = sides(self.shares(state.step), plane.shape[2], plane.shape[3], odd=not linf)
+        height, width = torch.where(opening, 0, height), torch.where(opening, 0, width)
+        propose = _vertices if linf else _transfers
+        query = propose(plane, height, width, task, _uniform(state))
+        return SquareState(query.reshape(best.shape), best, loss, state.step + 1, state.chance)
+
+    def shares(self, step: Tensor) -> Tensor:
+        """The share of the plane, ``(N,)``, that is changed after ``step`` proposals."""
+        if self.steps is None:
+            return torch.full_like(step, self.share)
+        times = step.new_tensor(_HALVINGS) * self.steps
+        halvings = (10_000 * step.unsqueeze(1) >= times).sum(1)
+        return self.share * 0.5**halvings
+
+
+def _uniform(state: SquareState) -> Tensor:
+    """This step's numbers, uniform in [0, 1), ``(N, 5 + C)``.
+
+    They are sums, modulo 1, of one of 64 and one of 256 numbers drawn at the start, and independent between any two
+    steps. Drawing a few in each step takes as long as a small network's forward pass, and drawing all at the start
+    more memory than the images.
+    """
+    row, step = torch.arange(len(state.step), device=state.step.device), state.step.long().clamp_min(0)
+    fine, coarse = state.chance[row, step % _FINE], state.chance[row, _FINE + step // _FINE % _COARSE]
+    return (fine + coarse) % 1
+
+
+def _stripes(task: Task, noise: Noise, _: Noise) -> Tensor:
+    """Vertical stripes one wide, each channel at either end."""
+    low, high = (planes(end) for end in task.threat.box(task.x))
+    return torch.where(noise.uniform(low[:, :, :1]) < 0.5, low, high)
+
+
+def _vertices(best: Tensor, height: Tensor, width: Tensor, task: Task, chance: Tensor) -> Tensor:
+    """Windows at the ends of ball and bounds, each channel at one end (algorithm 2)."""
+    low, high = (planes(end) for end in task.threat.box(task.x))
+    down, across = span(best.shape[2], height, chance[:, 0]), span(best.shape[3], width, chance[:, 1])
+    up = chance[:, 5:] < 0.5
+    # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of a random pixel of
+    # the window tells so where it matters, in small windows, without a look at all of them.
+    row, y, x = torch.arange(len(best), device=best.device), down.at(chance[:, 2]), across.at(chance[:, 3])
+    ends, color = (low[row, :, y, x], high[row, :, y, x]), best[row, :, y, x]
+    same = (color == torch.where(up, ends[1], ends[0])).all(1, keepdim=True)
+    up = (up ^ same).unsqueeze(2).unsqueeze(3)
+    return torch.where(window(down, across), torch.where(up, high, low), best)
+
+
+def _power(threat: Threat) -> int:
+    """How fast pyramids rise: that of 2103.01208 in L1, where changes are sparse, and of 1912.00049 in L2."""
+    return 4 if threat.p == 1 else 2
+
+
+def _tiles(task: Task, noise: Noise, more: Noise) -> Tensor:
+    """Pyramids of random sign in a grid all over the plane."""
+    x = planes(task.x)
+    down, across = tiles(x.shape[2], x), tiles(x.shape[3], x)
+    ways = (x.new_full((1, 1), way, dtype=torch.bool) for way in (False, True))
+    beside, above = (pyramid(down.span, across.span, way, _power(task.threat)).unsqueeze(1) for way in ways)
+    grid = x.new_empty(len(x), x.shape[1], down.number, across.number)
+    sign, turned = noise.signs(grid), more.uniform(grid[:, :1]) < 0.5
+    sign, turned = (value[:, :, down.tile][:, :, :, across.tile] for value in (sign, turned))
+    mass = task.threat.radius(task.x).flatten(1) ** task.threat.p / x.shape[1]
+    return _stretched(torch.where(turned, above, beside) * sign, mass, task)
+
+
+def _transfers(best: Tensor, height: Tensor, width: Tensor, task: Task, chance: Tensor) -> Tensor:
+    """Pyramids in one window, paid for by the change in it, in another window, and what is left (algorithm 3)."""
+    x, p, (lines, columns) = planes(task.x), task.threat.p, best.shape[2:]
+    down, across = span(lines, height, chance[:, 0]), span(columns, width, chance[:, 1])
+    painted = window(down, across)
+    other = window(span(lines, height, chance[:, 2]), span(columns, width, chance[:, 3]))
+
+    change = best - x
+    old, given = torch.where(painted, change, 0), torch.where(painted | other, change, 0)
+    spent = _mass(change, p).sum(1, keepdim=True)
+    unused = (task.threat.radius(task.x).flatten(1) ** p - spent).clamp_min(0)
+    new = pyramid(down, across, chance[:, 4:5] < 0.5, _power(task.threat)).unsqueeze(1)
+    sign = torch.where(chance[:, 5:] < 0.5, -1.0, 1.0).to(x).unsqueeze(2).unsqueeze(3)
+    direction = old / _length(old, p) + sign * (new / _length(new, p))
+    point = _stretched(direction, _mass(given, p) + unused / x.shape[1], task)
+    return torch.where(painted, point, torch.where(other, x, best))
+
+
+def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
+    """``x`` and a change along ``direction`` within the bounds, whose p-th powers sum to ``mass`` in each channel.
+
+    What the bounds cut off is not lost, as it is in the paper, but stretches the rest: half of the pixels of a digit
+    have no room in half of the directions.
+    """
+    x, p = planes(task.x), task.threat.p
+    low, high = (planes(end.expand_as(task.x)) for end in task.threat.limits(task.x))
+    length = (mass ** (1 / p)).unsqueeze(2).unsqueeze(3)
+    once = torch.clamp(x + direction * (length / _length(direction, p)), low, high) - x
+    return torch.clamp(x + once * (length / _length(once, p)), low, high)
+
+
+def _mass(change: Tensor, p: float) -> Tensor:
+    """``(N, C)`` sums of the p-th powers."""
+    mass: Tensor = torch.linalg.vector_norm(change, ord=p, dim=(2, 3)) ** p
+    return mass
+
+
+def _length(change: Tensor, p: float) -> Tensor:
+    """``(N, C, 1, 1)`` norms, 1 where they are zero."""
+    length: Tensor = torch.linalg.vector_norm(change, ord=p, dim=(2, 3), keepdim=True)
+    return torch.where(length > 0, length, 1)
+
+
+def square(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 5000,
+    p_init: float = 0.8,
+    loss: str | Loss = "margin",
+    **options: Unpack[SearchOptions],
+) -> Tensor:
+    """Searches at random, without gradients: changes a square window, and keeps it if the loss rises.
+
+    Solves, per example, ``max loss(model(x_adv), y)`` over ball, bounds and mask, from values of the loss alone. In
+    Linf a window moves to vertices of ball and bounds. In L2 and L1 it takes over the change of another window, and
+    what the bounds cut off goes to the rest of it, which breaks more than the papers' form
+    (``benchmarks/square.py``). The last two dimensions are the plane of the windows, all before them its channels;
+    features ``(N, D)`` are a plane of one line.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
+        x: Clean inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``.
+        y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
+        threat: An Linf, L2 or L1 ball with a finite ``eps``, in the units of ``x``.
+        steps: Proposals; the clean input is asked about before them, and the last one after (5000, as in AutoAttack).
+        p_init: Share of the plane in the first windows (0.8, as in AutoAttack); it falls to 1/512 of that.
+        loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
+        **options: Any of :class:`~advlib.search.SearchOptions`, such as ``targeted`` or ``generator``. ``keep``
+            defaults to ``"first"``: a row's queries end with its first success.
+
+    Returns:
+        ``(N, ...)`` inputs within ``threat``: on each row the first success, or the strongest point asked about.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``x`` leaves the bounds, shapes and values disagree, ``p_init`` is no share, ``eps`` is
+            infinite, or the threat model is L0.
+
+    Example:
+        >>> x_adv = square(model, x, y, Linf(8 / 255), steps=1000)
+    """
+    settings: dict[str, Any] = {"keep": "first", **options}
+    return search(model, x, y, threat, SquareSearch(steps, p_init), steps=steps, loss=loss, **settings).x_adv
