@@ -102,10 +102,8 @@ class FastAdaptiveBoundary(Rule[FABState]):
         )
 
         s = self._judged(s, feedback, task, linearized(x))
-        share = self._between(s) / s.distance.clamp_min(torch.finfo(x.dtype).tiny)
-        between = torch.lerp(x, s.best, column(share, x))
-        stay = self._searches(s) | (s.distance == 0)  # a row that is wrong at x stays there
-        return s._replace(query=choose(stay, between, threat.project(ahead, x)))
+        between = torch.lerp(x, s.best, column(self._between(s) / s.distance, x))
+        return s._replace(query=choose(self._searches(s), between, threat.project(ahead, x)))
 
     def _searches(self, s: FABState) -> Tensor:
         """``(N,)`` bool, the rows whose query belongs to the final search."""

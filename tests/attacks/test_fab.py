@@ -132,6 +132,30 @@ def test_what_comes_back_is_the_nearest_success_asked_about(threat):
     assert distance.argmin() > 1
 
 
+def test_a_success_farther_away_is_not_the_best():
+    """Of the line's points 1.05, 1.005 and 1.009 the second: the final search starts from it."""
+    best = []
+
+    class Watched(FastAdaptiveBoundary):
+        def finished(self, state):
+            best.append((state.distance.item(), state.best.norm().item()))
+
+    search(HALFSPACE, points([0.0, 0.0]), Y, L2(math.inf, WIDE), Watched(8), steps=5, keep="nearest")
+    distance = [far / 0.2 for far, _ in best]
+    assert distance == [math.inf, pytest.approx(1.05), pytest.approx(1.005213, rel=1e-5), distance[2], distance[2]]
+    assert [length for _, length in best[1:]] == pytest.approx([far for far, _ in best[1:]])
+
+
+@pytest.mark.parametrize("threat", [Linf(0.3), L2(0.3), L1(0.3)])
+def test_every_point_asked_about_is_inside(threat):
+    """The overshoot too: the boundary is at 0.3 along the first axis, just before the border and the bound."""
+    model = classifier([[1.0, 0.1]], [-1.0])
+    x = points([0.7, 0.0])
+    seen, _ = asked(model, x, threat, steps=6)
+    seen = points(*seen)
+    assert threat.contains(seen, x.expand_as(seen)).all()
+
+
 def test_one_class_at_a_time_costs_one_backward_pass_a_step():
     model = classifier([[0.5, 0.5], [0.9, 0.9], [0.0, 1.0]], [-0.9, -1.0, -1.0])
     x, threat, counted = points([0.0, 0.0]), L2(math.inf, WIDE), Counted(model)
