@@ -1384,7 +1384,8 @@ MUTANTS = [
         "crossed = s.short_lead < 0",
         "tests/attacks/test_fab.py",
     ),
-    Mutant("attacks/fab.py", "torch.lerp(zero, torch.ones_like(zero), 0.1)", "zero", "tests/attacks/test_fab.py"),
+    Mutant("attacks/fab.py", "1.001 * torch.lerp(s.short, s.distance, zero)", "s.short", "tests/attacks/test_fab.py"),
+    Mutant("attacks/fab.py", "1.001 * torch.lerp", "torch.lerp", "tests/attacks/test_fab.py"),
     Mutant(
         "attacks/fab.py",
         "dual = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf}[threat.p]",

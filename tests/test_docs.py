@@ -118,7 +118,7 @@ def minimum_norm(sketches):
     return {
         "ddn": (sketches.DDN(200), 200, "cross_entropy", 1.002, 1.01),
         "cw": (sketches.CarliniWagner(100, learning_rate=0.002), 900, "margin", 1.01, 1.4),
-        "fab": (FastAdaptiveBoundary(20), 20, "cross_entropy", 1.001, 1.001),
+        "fab": (FastAdaptiveBoundary(20), 20, "cross_entropy", 1.002, 1.002),
     }
 
 

@@ -125,10 +125,13 @@ class FastAdaptiveBoundary(Rule[FABState]):
         )
 
     def _between(self, s: FABState) -> Tensor:
-        """The distance at which the lead, were it linear between a failure and the best success, is just positive."""
+        """Just beyond where the lead would be zero, were it linear between a failure and the best success.
+
+        A thousandth beyond: nearer, the model's rounding in another batch decides whether it is a success.
+        """
         crossed = (s.short_lead < 0) & (s.lead > 0)  # aimed at one class, another may have been reached
         zero = torch.where(crossed, s.short_lead / (s.short_lead - s.lead), 0.5)
-        return torch.lerp(s.short, s.distance, torch.lerp(zero, torch.ones_like(zero), 0.1))
+        return torch.minimum(1.001 * torch.lerp(s.short, s.distance, zero), s.distance)
 
     def finished(self, state: FABState) -> Tensor:
         return state.distance == 0

@@ -89,11 +89,11 @@ def test_of_several_boundaries_the_nearest_in_the_norm(threat, nearest):
 
 
 def test_the_final_search_on_a_line():
-    """It aims a tenth of the way from where the lead should be zero to the best: 1.05, 1.005, 1.0005."""
+    """It aims a thousandth beyond where the lead should be zero, where rounding cannot undo the success."""
     model = classifier([[1.0]], [-1.0])
     seen, x_adv = asked(model, points([0.0]), L2(math.inf, WIDE), steps=3)
-    assert seen == [[0.0], [pytest.approx(1.05)], [pytest.approx(1.005)], [pytest.approx(1.0005)]]
-    assert x_adv.tolist() == [seen[-1]]
+    assert seen == [[0.0], [pytest.approx(1.05)], [pytest.approx(1.001)], [pytest.approx(1.001)]]
+    assert x_adv.item() == pytest.approx(1.001)
 
 
 def test_the_final_search_learns_from_a_point_that_falls_short():
@@ -103,9 +103,11 @@ def test_the_final_search_learns_from_a_point_that_falls_short():
 
     seen, x_adv = asked(cliff, points([0.0]), L2(math.inf, WIDE), steps=4)
     path = [point[0] for point in seen]
-    assert path[:4] == pytest.approx([0, 1.5 * 1.05, 0.9 + 0.1575, 0.9 + 0.10575])  # the last is short, by 0.49425
-    zero = 0.49425 / (0.49425 + 0.0575)
-    assert path[4] == pytest.approx(1.00575 + (0.9 * zero + 0.1) * (1.0575 - 1.00575))
+    assert path[:3] == pytest.approx([0, 1.575, 1.001])  # where it should be just positive it is -0.499
+    zero = 1.001 + 0.499 / (0.499 + 0.575) * (1.575 - 1.001)
+    assert path[3] == pytest.approx(1.001 * zero)  # a success, with a lead of path[3] - 1
+    zero = 1.001 + 0.499 / (0.499 + path[3] - 1) * (path[3] - 1.001)
+    assert path[4] == pytest.approx(1.001 * zero)
     assert x_adv.item() == path[4]
 
 
@@ -113,7 +115,7 @@ def test_the_final_search_halves_where_another_class_than_the_one_aimed_at_is_re
     model = classifier([[1.0], [2.0]], [-2.0, -1.5])  # class 1 leads class 0 from 2 on, class 2 from 0.75 on
     settings = {"keep": "nearest", "target": Y + 1, "init": points([1.0])}
     found = search(model, points([0.0]), Y, L2(math.inf, WIDE), FastAdaptiveBoundary(2), steps=2, **settings)
-    assert found.x_adv.item() == pytest.approx(0.55 + 0.55 * 0.45)  # 1 is a success, 0.55 is short
+    assert found.x_adv.item() == pytest.approx(1.001 * (0.5005 + 0.5 * 0.4995))  # 1 is a success, 0.5005 short
 
 
 def curved(z):
