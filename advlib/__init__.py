@@ -11,6 +11,7 @@ from advlib.attacks import pgd as pgd
 from advlib.attacks import salt_and_pepper as salt_and_pepper
 from advlib.attacks import square as square
 from advlib.attacks import uniform_noise as uniform_noise
+from advlib.evaluation import evaluate as evaluate
 from advlib.search import GradientMaskingWarning as GradientMaskingWarning
 from advlib.threats import L0 as L0
 from advlib.threats import L1 as L1

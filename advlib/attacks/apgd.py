@@ -1,0 +1,336 @@
+"""Auto-PGD (Croce & Hein, 2020, arXiv:2003.01690), and its form for L1 (Croce & Hein, 2021, arXiv:2103.01208)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advlib.attacks.targets import search_targets
+from advlib.evaluator import without_gradient_warnings
+from advlib.gradients import autograd
+from advlib.losses import Loss
+from advlib.noise import Noise
+from advlib.search import Feedback, Model, Rule, SearchOptions, SearchResult, Task, search
+from advlib.threats import L0, L1, Threat
+from advlib.threats.base import column
+from advlib.threats.l1 import movable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """``torch.where`` with one condition per row."""
+    return torch.where(column(condition, yes), yes, no)
+
+
+class MomentumState(NamedTuple):
+    query: Tensor  # (N, ...) where the model is asked next
+    previous: Tensor  # (N, ...) where the last step started
+    best: Tensor  # (N, ...) the point with the largest loss
+    best_gradient: Tensor  # (N, ...) the gradient there
+    best_loss: Tensor  # (N,)
+    loss: Tensor  # (N,) of the point asked about last
+    checked_loss: Tensor  # (N,) best_loss at the last checkpoint
+    length: Tensor  # (N,) length of a step
+    kept: Tensor  # (N,) bool, whether it was kept at the last checkpoint
+    step: Tensor  # (N,) updates made
+    since: Tensor  # (N,) of these, after the last checkpoint
+    gains: Tensor  # (N,) of these, those that raised the loss
+    period: Tensor  # (N,) updates from the last checkpoint to the next
+
+
+@dataclass(frozen=True)
+class MomentumPGD(Rule[MomentumState]):
+    """Steps with momentum, halved at checkpoints where they stall, in Linf and L2 (2003.01690, algorithm 1).
+
+    Args:
+        steps: Updates of one run.
+    """
+
+    steps: int
+
+    def start(self, task: Task, point: Tensor, noise: Noise) -> MomentumState:
+        length = 2 * task.threat.scale(task.x)
+        zero, none = torch.zeros_like(length), torch.full_like(length, -torch.inf)
+        best = (point, torch.zeros_like(point), none)
+        period = zero + self._updates(22)
+        return MomentumState(point, point, *best, none, none, length, zero == 0, zero, zero, zero, period)
+
+    def update(self, state: MomentumState, feedback: Feedback, task: Task, noise: Noise) -> MomentumState:
+        s, loss, threat = state, feedback.loss, task.threat
+        first, better = s.step == 0, loss > s.best_loss
+        best, best_gradient = choose(better, s.query, s.best), choose(better, feedback.gradient, s.best_gradient)
+        best_loss = torch.where(better, loss, s.best_loss)
+        checked_loss = torch.where(first, loss, s.checked_loss)
+        since, gains = s.since + ~first, s.gains + (~first & (loss > s.loss))
+
+        check = since >= s.period
+        # rho = 0.75 (section 3.2); the second condition sees nothing new where the step was just halved
+        stalled = (gains < 0.75 * s.period) | (s.kept & (best_loss <= checked_loss))
+        halve = check & stalled
+        length = torch.where(halve, s.length / 2, s.length)
+        point, gradient = choose(halve, best, s.query), choose(halve, best_gradient, feedback.gradient)
+
+        ahead = torch.addcmul(point, column(length, point), threat.steepest(gradient, point))
+        # point + 0.75 (ahead - point) + 0.25 (point - previous), but for the first step, which is plain
+        share = column(torch.where(first, 0.0, 0.25), point).to(point)
+        query = torch.lerp(threat.project(ahead, task.x), torch.lerp(s.previous, point, 2.0), share)
+
+        shorter = (s.period - self._updates(3)).clamp_min(self._updates(6))
+        progress = (best, best_gradient, best_loss, loss, torch.where(check, best_loss, checked_loss))
+        pace = (length, torch.where(check, ~stalled, s.kept), s.step + 1)
+        counts = (torch.where(check, 0, since), torch.where(check, 0, gains), torch.where(check, shorter, s.period))
+        return MomentumState(threat.project(query, task.x), point, *progress, *pace, *counts)
+
+    def _updates(self, percent: int) -> int:
+        return max(percent * self.steps // 100, 1)
+
+
+class SparseState(NamedTuple):
+    query: Tensor  # (N, ...) where the model is asked next
+    best: Tensor  # (N, ...) the point with the largest loss
+    best_gradient: Tensor  # (N, ...) the gradient there
+    best_loss: Tensor  # (N,)
+    length: Tensor  # (N,) length of a step
+    moves: Tensor  # (N,) features that a step moves
+    changed: Tensor  # (N,) features in which the best point of the last checkpoint differed from x
+    since: Tensor  # (N,) updates since then
+
+
+@dataclass(frozen=True)
+class SparsePGD(Rule[SparseState]):
+    """Sparse steps in L1, as many features as the best point so far suggests (2103.01208, section 3.3).
+
+    Args:
+        steps: Updates of one run.
+    """
+
+    steps: int
+
+    def start(self, task: Task, point: Tensor, noise: Noise) -> SparseState:
+        length = task.threat.scale(task.x)
+        zero, none = torch.zeros_like(length), torch.full_like(length, -torch.inf)
+        features = task.x[0].numel()
+        best = (point, torch.zeros_like(point), none)
+        return SparseState(point, *best, length, zero + _most_moves(task.x), zero + features, zero)
+
+    def update(self, state: SparseState, feedback: Feedback, task: Task, noise: Noise) -> SparseState:
+        s, loss, threat = state, feedback.loss, task.threat
+        better = loss > s.best_loss
+        best, best_gradient = choose(better, s.query, s.best), choose(better, feedback.gradient, s.best_gradient)
+        best_loss = torch.where(better, loss, s.best_loss)
+
+        check = s.since >= max(4 * self.steps // 100, 1)
+        changed = (best != task.x).flatten(1).sum(1).to(s.changed)
+        sparser = check & (changed < 0.95 * s.changed)
+        eps = threat.scale(task.x)
+        shorter = torch.maximum(s.length / 1.5, eps / 10)
+        length = torch.where(sparser, eps, torch.where(check, shorter, s.length))
+        moves = torch.where(check, changed / 1.5, s.moves)
+        point, gradient = choose(sparser, best, s.query), choose(sparser, best_gradient, feedback.gradient)
+
+        way = _steepest_features(movable(threat, gradient, point), moves).sign()
+        each = length / way.flatten(1).abs().sum(1).clamp_min(1)
+        query = threat.project(torch.addcmul(point, column(each, point), way), task.x)
+        checked = (torch.where(check, changed, s.changed), torch.where(check, 0, s.since) + 1)
+        return SparseState(query, best, best_gradient, best_loss, length, moves, *checked)
+
+
+def _most_moves(x: Tensor) -> int:
+    """A fifth of the features: what the authors' code starts with, and a bound that spares a full sort."""
+    return max(x[0].numel() // 5, 1)
+
+
+def _steepest_features(gradient: Tensor, moves: Tensor) -> Tensor:
+    """``gradient`` with zeros but for the ``moves`` largest entries of each row, at least one."""
+    largest = gradient.abs().flatten(1).topk(_most_moves(gradient), dim=1).values
+    rank = (moves.long() - 1).clamp(0, largest.shape[1] - 1)
+    least = largest.gather(1, rank.unsqueeze(1))
+    return torch.where(gradient.abs() >= column(least, gradient), gradient, 0)
+
+
+def _check(threat: Threat) -> None:
+    if isinstance(threat, L0):
+        raise ValueError("Auto-PGD takes an Linf, L2 or L1 threat model, got L0: use advlib.pgd or advlib.jsma there")
+    if bool(torch.as_tensor(threat.eps).isinf().any()):
+        raise ValueError(f"Auto-PGD measures its steps in eps, so it takes a finite eps, got {threat.eps}")
+
+
+@dataclass(frozen=True)
+class AutoPGD(Rule[Any]):
+    """Auto-PGD from wherever the driver starts: with momentum in Linf and L2, with sparse steps in L1.
+
+    Args:
+        steps: Updates of one run, by which checkpoints are set: as many as the search takes.
+    """
+
+    steps: int
+
+    def start(self, task: Task, point: Tensor, noise: Noise) -> Any:
+        _check(task.threat)
+        return self._form(task.threat).start(task, point, noise)
+
+    def update(self, state: Any, feedback: Feedback, task: Task, noise: Noise) -> Any:
+        return self._form(task.threat).update(state, feedback, task, noise)
+
+    def _form(self, threat: Threat) -> Rule[Any]:
+        return SparsePGD(self.steps) if isinstance(threat, L1) else MomentumPGD(self.steps)
+
+
+# Percent of the steps, and radius in eps, of the stages before the one that counts (2103.01208, section 3.3).
+_WIDER = ((30, 3.0), (30, 2.0))
+
+
+@dataclass
+class Narrowing(Rule[SparseState]):
+    """L1 runs that begin in balls of three and two times ``eps``, where the model is asked before the driver asks.
+
+    Points out there cannot be judged, so they are no steps of the driver's: ``start`` takes them, in searches of its
+    own, and hands over the point that they end at.
+
+    Args:
+        steps: Updates of one run, of which 40 % are the driver's.
+        model: The model.
+        random_start: Whether a row that is to start at ``x`` starts at a random point instead.
+        options: The searches' loss, gradient source, goal, and way to read logits.
+        forwards: ``(rows of the call,)`` forward passes spent before the driver's.
+        backwards: The same of backward passes.
+    """
+
+    steps: int
+    model: Model
+    random_start: bool
+    options: dict[str, Any]
+    forwards: Tensor
+    backwards: Tensor
+
+    @property
+    def last(self) -> int:
+        """Updates of the stage that the driver runs."""
+        return self.steps - sum(percent * self.steps // 100 for percent, _ in _WIDER)
+
+    def start(self, task: Task, point: Tensor, noise: Noise) -> SparseState:
+        threats = [dataclasses.replace(task.threat, eps=factor * task.threat.scale(task.x)) for _, factor in _WIDER]
+        if self.random_start:
+            # the authors' code: few features far away, where a uniform point of the ball moves all by next to nothing
+            chance = threats[0].project(task.x + noise.stream(3).normal(task.x), task.x)
+            point = choose((point != task.x).flatten(1).any(1), point, chance)
+        for (percent, _), threat in zip(_WIDER, threats, strict=True):
+            steps = percent * self.steps // 100
+            if steps:
+                rule, goal = SparsePGD(steps), self._goal(task)
+                with without_gradient_warnings():  # the driver's own steps tell
+                    found = search(self.model, task.x, task.y, threat, rule, steps=steps, init=point, **goal)
+                point = found.x_adv
+                self.forwards[task.row] += found.forwards
+                self.backwards[task.row] += found.backwards
+        return SparsePGD(self.last).start(task, task.threat.project(point, task.x), noise)
+
+    def update(self, state: SparseState, feedback: Feedback, task: Task, noise: Noise) -> SparseState:
+        return SparsePGD(self.last).update(state, feedback, task, noise)
+
+    def _goal(self, task: Task) -> dict[str, Any]:
+        return self.options if self.options["targeted"] else {**self.options, "target": task.target}
+
+
+def search_apgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 100,
+    loss: str | Loss = "cross_entropy",
+    targets: int = 0,
+    random_start: bool = True,
+    **options: Unpack[SearchOptions],
+) -> SearchResult:
+    """:func:`apgd` with all that the driver says: success, loss, distance and passes, row by row.
+
+    In L1 it does more than a search with :class:`AutoPGD`, which cannot leave the ball: three fifths of the steps are
+    taken in wider balls.
+
+    Example:
+        >>> result = search_apgd(model, x, y, Linf(8 / 255), keep="first")
+    """
+    if isinstance(threat, Threat):
+        _check(threat)
+    rule: Rule[Any] = AutoPGD(steps)
+    spent = None
+    if isinstance(threat, L1) and isinstance(x, Tensor):
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+        count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        goal: dict[str, Any] = {
+            "loss": loss,
+            "targeted": options.get("targeted", False),
+            "logits_of": options.get("logits_of"),
+        }
+        goal["gradient"] = options.get("gradient", autograd)
+        rule = spent = Narrowing(steps, model, random_start, goal, count, count.clone())
+        random_start, steps = False, spent.last
+    if targets:
+        found = search_targets(
+            model, x, y, threat, rule, targets=targets, steps=steps, loss=loss, random_start=random_start, **options
+        )
+    else:
+        found = search(model, x, y, threat, rule, steps=steps, loss=loss, random_start=random_start, **options)
+    if spent is None:
+        return found
+    forwards, backwards = found.forwards + spent.forwards, found.backwards + spent.backwards
+    return dataclasses.replace(found, forwards=forwards, backwards=backwards)
+
+
+def apgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 100,
+    loss: str | Loss = "cross_entropy",
+    targets: int = 0,
+    random_start: bool = True,
+    **options: Unpack[SearchOptions],
+) -> Tensor:
+    """Climbs the loss with steps whose length the attack sets itself, row by row, as it stalls.
+
+    Solves, per example, ``max loss(model(x_adv), y)`` over ball, bounds and mask. In Linf and L2 steps have momentum,
+    begin at ``2 * eps``, and are halved at checkpoints where too few of them raised the loss; the row then goes on from
+    its best point. In L1 steps move few features, as many as its best point suggests, and 60 % of them are taken in
+    balls of three and two times ``eps``, whose end is where the rest starts. A step costs one forward and one backward
+    pass.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
+        x: Clean inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``.
+        y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
+        threat: An Linf, L2 or L1 ball, ``eps`` finite, in the units of ``x``.
+        steps: Updates per run (100, as in AutoAttack).
+        loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
+        targets: How many of the likeliest wrong classes the loss aims at, in a run each; 0 is one run that aims
+            at none. ``loss="dlr", targets=9`` is AutoAttack's APGD-T. The goal is to leave class ``y`` in both cases.
+            With ``keep="first"`` a row that breaks leaves before the next class; else it is attacked at each.
+        random_start: Whether each run begins at a random point in place of ``x``.
+        **options: Any of :class:`~advlib.search.SearchOptions`: ``restarts`` (of each class), ``targeted``, ``keep``,
+            ``generator``, ...
+
+    Returns:
+        ``(N, ...)`` inputs within ``threat``: on each row the strongest point asked about.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the threat model is an L0 ball or ``eps`` infinite, ``x`` leaves the bounds, shapes and values
+            disagree, or ``targets`` comes with ``targeted`` or ``target``.
+
+    Example:
+        >>> x_adv = apgd(model, x, y, Linf(8 / 255), steps=20)
+    """
+    return search_apgd(
+        model, x, y, threat, steps=steps, loss=loss, targets=targets, random_start=random_start, **options
+    ).x_adv
