@@ -1,6 +1,7 @@
 """Adversarial robustness for PyTorch: how robust is a model, really, and how is it made more so?"""
 
 from advlib.attacks import apgd as apgd
+from advlib.attacks import auto_attack as auto_attack
 from advlib.attacks import bim as bim
 from advlib.attacks import fab as fab
 from advlib.attacks import fgsm as fgsm

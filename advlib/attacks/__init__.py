@@ -1,6 +1,7 @@
 """Attacks: how the adversary searches. One file each; this is the list of what exists."""
 
 from advlib.attacks.apgd import apgd as apgd
+from advlib.attacks.auto_attack import auto_attack as auto_attack
 from advlib.attacks.baselines import gaussian_noise as gaussian_noise
 from advlib.attacks.baselines import salt_and_pepper as salt_and_pepper
 from advlib.attacks.baselines import uniform_noise as uniform_noise

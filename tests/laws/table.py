@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import advlib
 from advlib import L0, L1, L2, Linf
+from advlib.attacks.auto_attack import in_turn
 from advlib.threats import Threat
 
 NORMS: dict[str, Callable[..., Threat]] = {
@@ -36,6 +37,7 @@ class Row:
     gradients: bool = True  # follows gradients
     targets: bool = True  # has a targeted form that moves towards the class
     loss: bool = True  # takes a loss
+    keeps: bool = True  # takes keep=, and the other options of a search
     minimal: bool = False  # looks for the nearest success: a row without one is clean, so the laws allow it more eps
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -44,6 +46,14 @@ class Row:
         threat = NORMS[norm]()
         return replace(threat, eps=8 * threat.eps) if self.minimal else threat
 
+
+# what AutoAttack runs, but shorter
+SHORT_AUTO_ATTACK = (
+    partial(advlib.apgd, steps=3, keep="first"),
+    partial(advlib.apgd, steps=3, loss="dlr", targets=2, keep="first"),
+    partial(advlib.fab, steps=4, targets=1, keep="first"),
+    partial(advlib.square, steps=4),
+)
 
 ATTACKS: dict[str, Row] = {
     "fgsm": Row(advlib.fgsm),
@@ -68,6 +78,9 @@ ATTACKS: dict[str, Row] = {
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
     "square": Row(advlib.square, LENGTHS, random=True, gradients=False, settings={"steps": 30}),
+    "auto_attack": Row(
+        in_turn, LENGTHS, True, targets=False, loss=False, keeps=False, settings={"attacks": SHORT_AUTO_ATTACK}
+    ),
     "uniform_noise": Row(advlib.uniform_noise, random=True, gradients=False, targets=False, settings={"steps": 3}),
     "gaussian_noise": Row(advlib.gaussian_noise, LENGTHS, True, False, False, {"steps": 3}),
     "salt_and_pepper": Row(advlib.salt_and_pepper, random=True, gradients=False, targets=False, settings={"steps": 3}),
