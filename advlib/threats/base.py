@@ -121,6 +121,10 @@ class Threat(ABC):
         bounds = None if self.bounds is None else (taken(self.bounds[0], index), taken(self.bounds[1], index))
         return dataclasses.replace(self, eps=taken(self.eps, index), bounds=bounds, mask=mask)
 
+    def resized(self: Self, eps: float | Tensor) -> Self:
+        """The same threat, bound or not, with another radius."""
+        return dataclasses.replace(self, eps=eps)
+
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Lowest and highest value of each feature by bounds and mask, whatever ``eps``."""
         threat = self if self.bound else self.aligned(x)
@@ -179,17 +183,18 @@ class Threat(ABC):
             rise: ``(N,)`` how far the linear function is to rise, or fall where negative.
             x_adv: ``(N, ...)`` where it starts, within bounds and mask.
         """
+        # torch.where takes as long as ten of these products
         low, high = self.limits(x_adv)
-        uphill = torch.where(column(rise, grad) < 0, -grad, grad)
-        space = room(uphill, x_adv, (low, high))
-        size = torch.where(space > 0, grad.abs(), 0)
+        numbers = torch.finfo(grad.dtype)
+        way = grad.sign() * column(rise, grad).sign()
+        space = way * torch.clamp(way * numbers.max, low - x_adv, high - x_adv)
+        size = grad.abs() * space.sign()
         largest = size.flatten(1).amax(1)
         largest = torch.where(largest > 0, largest, 1)  # so that neither squares nor sums under- or overflow
         magnitude = size / column(largest, size)
-        total = column((rise.abs() / largest).clamp_max(torch.finfo(grad.dtype).max), size)
-        # no feature need do more than all of it alone
-        capacity = torch.where(magnitude > 0, torch.minimum(space, total / magnitude), 0)
-        change = self._least_change(magnitude, capacity, total) * uphill.sign()
+        total = column((rise.abs() / largest).clamp_max(numbers.max), size)
+        capacity = torch.minimum(space, total / magnitude.clamp_min(numbers.tiny))  # enough to do all of it alone
+        change = self._least_change(magnitude, capacity, total) * way
         return torch.clamp(x_adv + change, low, high)
 
     @abstractmethod

@@ -10,6 +10,7 @@ from threat_problems import ALL, DTYPES, make, problems
 from threat_solutions import least_distance
 
 from advlib.threats import L0, L1, L2, Linf
+from advlib.threats.reach import by_order
 
 
 def rises(threat, grad, x, share):
@@ -100,6 +101,28 @@ def test_without_bounds_it_is_the_rise_over_the_dual_norm(threat, dual, dtype, s
     expected = rise.double().abs() / torch.linalg.vector_norm(grad.double().flatten(1), dual, dim=1)
     torch.testing.assert_close(threat.distance(point, 0 * point).double(), expected, rtol=1e-5, atol=0)
     torch.testing.assert_close((grad.double() * point.double()).flatten(1).sum(1), rise.double(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("norm", ALL)
+def test_a_large_gradient_without_room_does_not_hide_the_others(norm):
+    x, grad = torch.tensor([[[1.0, 0.5, 0.5]]]), torch.tensor([[[1e20, 3e-20, 1e-20]]])
+    rise = torch.tensor([1.5e-20])  # the second feature's alone
+    point = make(norm, 0.0).reach(grad, rise, x)
+    assert ((point - x) * grad).sum().item() == pytest.approx(1.5e-20, rel=1e-5)
+
+
+def test_taken_in_order():
+    """Whole, and the last in part; a gain of nothing is never taken, though it comes first."""
+    order, gain = torch.tensor([[3.0, 1.0, 2.0, 9.0]]), torch.tensor([[1.0, 2.0, 4.0, 0.0]])
+    for rise, shares in ((0.25, [0.25, 0, 0, 0]), (5, [1, 0, 1, 0]), (5.5, [1, 0.25, 1, 0]), (99, [1, 1, 1, 0])):
+        assert by_order(order, gain, torch.tensor([[float(rise)]])).tolist() == [shares]
+
+
+def test_nothing_is_taken_for_the_sake_of_rounding():
+    gain = torch.tensor([[0.2, 0.1, 0.05]])
+    rise = torch.tensor([[0.3]])  # in float32 a little more than the first two
+    assert rise.double() > gain[:, :2].double().sum()
+    assert by_order(gain, gain, rise).tolist() == [[1, 1, 0]]
 
 
 @pytest.mark.parametrize("norm", ALL)
