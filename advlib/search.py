@@ -36,10 +36,12 @@ class Rule(ABC, Generic[State]):
     A state is a NamedTuple of row-first tensors, so that the driver may drop rows that are done. Its field
     ``query`` is where the model is asked next; a field ``candidate``, where a rule has one, is the point to be judged
     in place of the query, at the cost of a forward pass, and ``feedback.candidate`` what the model said about it.
-    ``update`` must not branch on data.
+    ``update`` must not branch on data. A rule that ``wanders`` also asks about points that are within bounds and
+    mask but outside the ball; they are judged as no success, and never come back.
     """
 
     order: int = 1  # 1 needs gradients, 0 only values: no backward pass is run
+    wanders: bool = False
 
     @abstractmethod
     def start(self, task: Task, point: Tensor, noise: Noise) -> State:
@@ -311,7 +313,10 @@ class _Driver:
 
     def _point(self, task: Task, restart: int, noise: Noise) -> Tensor:
         if self.init is not None and restart == 0:
-            return task.threat.project(self.init[task.row], task.x)
+            init = self.init[task.row]
+            if self.rule.wanders:
+                return torch.clamp(init, *task.threat.limits(task.x))
+            return task.threat.project(init, task.x)
         return task.threat.sample(task.x, noise.stream(255)) if self.random_start else task.x
 
     def _may_look(self, step: int) -> bool:
@@ -342,9 +347,12 @@ class _Driver:
         if self.keep == "last":
             return best._replace(x_adv=point)
         loss = torch.nan_to_num(feedback.loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
-        success, score = feedback.success, loss
+        success = feedback.success
+        if self.keep == "nearest" or self.rule.wanders:
+            inside = task.threat.contains(point, task.x)
+            success, loss = success & inside, torch.where(inside, loss, -torch.inf)
+        score = loss
         if self.keep == "nearest":
-            success = success & task.threat.contains(point, task.x)
             score = torch.where(success, -task.threat.distance(point, task.x), -torch.inf)
         better = torch.where(success == best.success, score > best.score, success)
         if done is not None:

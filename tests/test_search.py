@@ -201,6 +201,38 @@ def test_a_rule_that_leaves_the_threat_model_is_refused():
         search(scalar, X, Y, Linf(0.1), Stray([[0.0, 0.5], [0.0, 0.05]]), steps=1)
 
 
+class Wander(Walk):
+    """The same walk, but points outside the ball are no mistake."""
+
+    wanders = True
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first"])
+def test_a_rule_that_wanders_is_judged_inside_the_threat_model_alone(keep):
+    rule = Wander([[0.7, 0.35, 0.7], [0.7, 0.2, 0.1]])  # only 0.35 is inside and beyond the boundary
+    result = search(scalar, X, Y, Linf(0.4), rule, steps=2, loss="margin", keep=keep)
+    assert offsets(result) == pytest.approx([0.35, 0.2])
+    assert result.success.tolist() == [True, False]
+    assert result.loss.tolist() == pytest.approx([0.1, -0.2])
+
+
+def test_a_rule_that_wanders_may_find_nothing():
+    result = search(scalar, X, Y, Linf(0.4), Wander([[0.7, 0.6], [0.7, 0.8]]), steps=1)
+    assert offsets(result) == [0, 0]
+    assert result.loss.tolist() == [-torch.inf, -torch.inf]
+
+
+def test_a_rule_that_wanders_starts_where_it_is_told_within_the_bounds():
+    class There(Wander):
+        def start(self, task, point, noise):
+            self.point = point
+            return super().start(task, point, noise)
+
+    rule = There([[0.0, 0.0], [0.0, 0.0]])
+    search(scalar, X, Y, Linf(0.1), rule, steps=1, init=torch.tensor([[0.9], [1.5]], dtype=torch.float64))
+    assert rule.point.squeeze(1).tolist() == [0.9, 1.0]
+
+
 def test_rows_keep_their_index_in_batches_and_after_compaction():
     rows = torch.arange(9)
     x = torch.full((9, 1), 0.2, dtype=torch.float64)

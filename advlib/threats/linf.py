@@ -40,6 +40,9 @@ class Linf(Threat):
         ball = None if self.ball is None else (self.ball[0][index], self.ball[1][index])
         return dataclasses.replace(super().rows(index), ball=ball)
 
+    def resized(self, eps: float | Tensor) -> Linf:
+        return dataclasses.replace(self, eps=eps, ball=None)
+
     def box(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.ball is not None:
             return self.ball
