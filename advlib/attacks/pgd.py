@@ -31,11 +31,13 @@ class ProjectedGradient(Rule[PGDState]):
 
     Args:
         steps: Updates of one run.
-        step_size: Length of every step in the threat's norm; None for a cosine from ``2 * eps`` down to 0.
+        step_size: Length of every step in the threat's norm; None for a cosine from ``first * eps`` down to 0.
+        first: Length of the first step of that cosine, in units of ``eps``.
     """
 
     steps: int
-    step_size: float | None
+    step_size: float | None = None
+    first: float = 2.0
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> PGDState:
         step = torch.zeros_like(task.x.flatten(1)[:, 0])
@@ -45,7 +47,7 @@ class ProjectedGradient(Rule[PGDState]):
     def update(self, state: PGDState, feedback: Feedback, task: Task, noise: Noise) -> PGDState:
         length, step = state.length, state.step
         if self.step_size is None:
-            length, step = length * (1 + torch.cos(math.pi * step / self.steps)), step + 1
+            length, step = self.first / 2 * length * (1 + torch.cos(math.pi * step / self.steps)), step + 1
         direction = task.threat.steepest(feedback.gradient, state.query)
         moved = torch.addcmul(state.query, column(length, direction), direction)
         return PGDState(task.threat.project(moved, task.x), state.length, step)

@@ -1,0 +1,211 @@
+"""The number that people quote: how many rows nothing that was tried within the threat model breaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from advlib.evaluation import findings, schedule
+from advlib.evaluation.result import Evaluation, Finding, Stage
+from advlib.evaluation.rows import Rows
+from advlib.evaluation.schedule import Budget
+from advlib.evaluator import GradientMaskingWarning, Model, check_counts
+from advlib.noise import Key
+from advlib.threats import Threat
+
+BLOCK = 1000  # rows that are ranked among one another
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def evaluate(
+    model: Model,
+    x: Tensor | Batches,
+    y: Tensor | None = None,
+    threat: Threat | None = None,
+    *,
+    budget: Budget = "standard",
+    certified: Tensor | None = None,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Finds out how robust a model is, and how far the number is to be trusted.
+
+    Attacks in stages, the cheapest first; a row leaves as soon as a point within the threat model breaks it, which is
+    verified by one more pass through the model in full precision. Later stages go where they pay: to the rows nearest
+    to breaking, within blocks of 1,000 rows. Every evaluation looks for signs of gradient masking too.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits, with normalisation inside.
+        x: Inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``; or an iterable of pairs of inputs and
+            labels, such as a DataLoader, whose batches go to the device of the model's parameters.
+        y: ``(N,)`` true classes; None where ``x`` yields them.
+        threat: Where the adversary may look, with a finite ``eps``.
+        budget: ``"quick"`` for a first look, ``"standard"`` for a number to report, ``"thorough"`` where a missed row
+            would matter; ``benchmarks/evaluation.py`` compares each with AutoAttack.
+        certified: ``(N,)`` bool, rows that are proved robust: they are never attacked.
+        batch_size: Rows asked at once; None means a block. It does not change the result beyond the model's own
+            rounding.
+        generator: Source of the call's one random key; None means torch's global generator.
+        progress: Whether to show a bar with the falling accuracy.
+
+    Returns:
+        An :class:`~advlib.evaluation.Evaluation`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If ``x`` leaves the bounds, shapes and values disagree, ``eps`` is infinite, a certified row is
+            one that the model errs on, or there are no rows.
+
+    Example:
+        >>> result = advlib.evaluate(model, x, y, Linf(8 / 255))
+        >>> result.robust_accuracy, result.verdict
+    """
+    plan = schedule.check_budget(budget)
+    check_counts(batch_size=batch_size)
+    if not isinstance(threat, Threat):
+        raise TypeError(f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}: threat=Linf(8/255)")
+    if bool(torch.isinf(torch.as_tensor(threat.eps)).any()):
+        raise ValueError(f"robust accuracy needs a finite eps, got {threat.eps}: say how far the adversary may go")
+    if isinstance(x, Tensor) and y is None:
+        raise TypeError("y must be the labels of x, got None: evaluate(model, x, y, threat)")
+    if not isinstance(x, Tensor) and y is not None:
+        raise ValueError("an iterable of batches brings its own labels: evaluate(model, loader, threat=threat)")
+    batches: Batches = [(x, y)] if isinstance(x, Tensor) and y is not None else _on_device(model, x)
+    total = len(x) if isinstance(x, Tensor) else _rows_of(x)
+    seed, start = _seed(generator), 0
+    done: list[Rows] = []
+    found: tuple[Finding, ...] = ()
+    bar = tqdm(total=total, unit="row", disable=not progress)
+    with bar, warnings.catch_warnings(), torch.inference_mode(False):
+        warnings.simplefilter("ignore", GradientMaskingWarning)  # what it says, findings say better
+
+        def tell(rows: Rows) -> None:
+            settled = sum(len(part.standing) for part in done) + int((~rows.standing).sum())
+            bar.update(settled - bar.n)
+            held = [part.robust for part in done] + [rows.robust]
+            bar.set_postfix_str(f"robust accuracy {100 * float(torch.cat(held).double().mean()):.1f} %")
+
+        for index, (inputs, labels) in enumerate(_blocks(batches)):
+            stop = start + len(inputs)
+            within = _part(threat, x if isinstance(x, Tensor) else None, start, stop)
+            proved = _proved(certified, inputs, start, stop)
+            keys = torch.Generator().manual_seed((seed + index) % 2**63)
+            rows = Rows(model, inputs, labels, within, proved, keys, batch_size, tell)
+            schedule.run(rows, plan)
+            if index == 0:
+                found = findings.diagnose(rows)
+            rows.forget()
+            done.append(rows)
+            bar.update(sum(len(part.standing) for part in done) - bar.n)
+            start = stop
+    if not done:
+        raise ValueError("there must be rows to evaluate, got none: look at the loader, or at how x was sliced")
+    if certified is not None and len(certified) != start:
+        raise ValueError(f"certified must have one entry per row, got {len(certified)} for {start} rows")
+    stages = _added(done)
+    wire = findings.trip_wire(stages)
+    return Evaluation(
+        threat=_text(threat),
+        budget=budget,
+        correct=torch.cat([rows.correct for rows in done]).cpu(),
+        robust=torch.cat([rows.robust for rows in done]).cpu(),
+        broken_by=tuple(name for rows in done for name in rows.broken_by),
+        certified=torch.cat([rows.certified for rows in done]).cpu(),
+        stages=tuple(stages.values()),
+        findings=found if wire is None else (*found, wire),
+        x_adv=torch.cat([rows.x_adv for rows in done]),
+    )
+
+
+def _seed(generator: torch.Generator | None) -> int:
+    low, high = Key(generator).words
+    return low + (high << 32)
+
+
+def _on_device(model: Model, batches: Batches) -> Batches:
+    """The batches on the device of the model's parameters."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if not isinstance(batches, Iterable):
+        raise TypeError(
+            f"x must be a tensor or an iterable of batches, got {type(batches).__name__}: torch.as_tensor(x)"
+        )
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(f"batches must be pairs of inputs and labels, got {type(batch).__name__}: yield (x, y)")
+        inputs, labels = batch
+        yield (inputs, labels) if parameter is None else (inputs.to(parameter.device), labels.to(parameter.device))
+
+
+def _rows_of(batches: Any) -> int | None:
+    """How many rows a loader yields, where it tells."""
+    data = getattr(batches, "dataset", None)
+    return len(data) if isinstance(data, Sized) else None
+
+
+def _blocks(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same rows in blocks, however they come in batches."""
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
+    held = 0
+    for x, y in batches:
+        inputs.append(x)
+        labels.append(y)
+        held += len(x)
+        while held >= BLOCK:
+            rest_x, rest_y = torch.cat(inputs), torch.cat(labels)
+            yield rest_x[:BLOCK], rest_y[:BLOCK]
+            inputs, labels, held = [rest_x[BLOCK:]], [rest_y[BLOCK:]], held - BLOCK
+    if held:
+        yield torch.cat(inputs), torch.cat(labels)
+
+
+def _part(threat: Threat, x: Tensor | None, start: int, stop: int) -> Threat:
+    """The threat model of some rows: of those of ``x``, or of a stream, where only ``eps`` may differ by row."""
+    if x is not None:
+        return threat.aligned(x).rows(torch.arange(start, stop, device=x.device))
+    if isinstance(threat.eps, Tensor) and threat.eps.numel() > 1:
+        return dataclasses.replace(threat, eps=threat.eps[start:stop])
+    return threat
+
+
+def _proved(certified: Tensor | None, inputs: Tensor, start: int, stop: int) -> Tensor:
+    if certified is None:
+        return torch.zeros(stop - start, dtype=torch.bool, device=inputs.device)
+    if not isinstance(certified, Tensor) or certified.dtype != torch.bool or certified.ndim != 1:
+        raise TypeError("certified must be a boolean tensor (N,), True where a row is proved robust")
+    if len(certified) < stop:
+        raise ValueError(f"certified must have one entry per row, got {len(certified)} for {stop} rows or more")
+    return certified[start:stop].to(inputs.device)
+
+
+def _added(done: list[Rows]) -> dict[str, Stage]:
+    """The stages of all blocks, those of one name added up, in the order of the schedule."""
+    total: dict[str, Stage] = {}
+    for stage in (stage for rows in done for stage in rows.stages.values()):
+        total[stage.name] = total[stage.name] + stage if stage.name in total else stage
+    later = len(schedule.STAGES)
+    order = {name: place for place, name in enumerate(schedule.STAGES)}
+    return dict(sorted(total.items(), key=lambda item: order.get(item[0], later)))
+
+
+def _text(threat: Threat) -> str:
+    """The threat model in short: tensors, which may be as large as the data, by their shape."""
+
+    def value(part: Any) -> str:
+        if isinstance(part, tuple):
+            return f"({', '.join(value(end) for end in part)})"
+        if isinstance(part, Tensor):
+            return f"tensor{tuple(part.shape)}" if part.numel() > 1 else f"{part.item():.6g}"
+        return f"{part:.6g}" if isinstance(part, float) else str(part)
+
+    given = [("", threat.eps), ("bounds=", threat.bounds), ("mask=", threat.mask)]
+    shown = (f"{name}{value(part)}" for name, part in given if part is not None)
+    return f"{type(threat).__name__}({', '.join(shown)})"

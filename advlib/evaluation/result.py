@@ -1,0 +1,210 @@
+"""What an evaluation found, row by row, and how far it is to be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+Verdict = Literal["reliable", "suspicious", "unreliable"]
+
+CLEAN = "clean"  # what broke a row that the model errs on unperturbed
+_VERDICTS: tuple[Verdict, ...] = ("reliable", "suspicious", "unreliable")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of an evaluation, over all blocks of rows.
+
+    Args:
+        name: What it did.
+        rows: Rows that it was run on, as often as it was run on them.
+        broken: Rows that it broke.
+        forward_samples: Inputs that went through the model.
+        backward_samples: Inputs whose gradient was taken.
+        seconds: How long it took.
+    """
+
+    name: str
+    rows: int
+    broken: int
+    forward_samples: int
+    backward_samples: int
+    seconds: float
+
+    def __add__(self, other: Stage) -> Stage:
+        """The two together, under the name of the first."""
+        mine, others = (dataclasses.astuple(stage)[1:] for stage in (self, other))
+        return Stage(self.name, *(a + b for a, b in zip(mine, others, strict=True)))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A reason not to trust the robust accuracy.
+
+    Args:
+        name: What was looked for.
+        verdict: What it makes of the evaluation: ``"suspicious"`` or ``"unreliable"``.
+        seen: What was seen.
+        meaning: What that usually means.
+        remedy: What to run next.
+    """
+
+    name: str
+    verdict: Verdict
+    seen: str
+    meaning: str
+    remedy: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The result of :func:`~advlib.evaluate`. Rows are in the order of the inputs.
+
+    Args:
+        threat: The threat model, as text.
+        budget: The budget it was given.
+        correct: ``(N,)`` bool, whether the model is right about the clean row.
+        robust: ``(N,)`` bool, whether it is right about the clean row, and no attack broke it.
+        broken_by: What broke each row: the name of a stage, ``"clean"`` where the model errs unperturbed, and ``""``
+            where nothing did.
+        certified: ``(N,)`` bool, rows that were given as proved robust, and never attacked.
+        stages: What was done, in order.
+        findings: Reasons not to trust the robust accuracy.
+        x_adv: ``(N, ...)`` the point that broke each row, and the clean row elsewhere; not part of the JSON, and
+            None where the result was read from it.
+
+    Example:
+        >>> result = advlib.evaluate(model, x, y, Linf(8 / 255))
+        >>> print(result)
+    """
+
+    threat: str
+    budget: str
+    correct: Tensor
+    robust: Tensor
+    broken_by: tuple[str, ...]
+    certified: Tensor
+    stages: tuple[Stage, ...]
+    findings: tuple[Finding, ...]
+    x_adv: Tensor | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the rows that the model is right about, unperturbed."""
+        return float(self.correct.double().mean())
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of the rows that the model is right about and that no attack broke.
+
+        An upper bound on the share that no perturbation breaks: another attack may break more.
+        """
+        return float(self.robust.double().mean())
+
+    @property
+    def clean_interval(self) -> tuple[float, float]:
+        """95 % confidence interval (Clopper and Pearson) of the clean accuracy on data like these."""
+        return _interval(self.correct)
+
+    @property
+    def robust_interval(self) -> tuple[float, float]:
+        """95 % confidence interval (Clopper and Pearson) of the accuracy under this evaluation on data like these."""
+        return _interval(self.robust)
+
+    @property
+    def forward_samples(self) -> int:
+        """Inputs that went through the model."""
+        return sum(stage.forward_samples for stage in self.stages)
+
+    @property
+    def backward_samples(self) -> int:
+        """Inputs whose gradient was taken."""
+        return sum(stage.backward_samples for stage in self.stages)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the robust accuracy is to be trusted: the worst that a finding says of it."""
+        return max((finding.verdict for finding in self.findings), key=_VERDICTS.index, default="reliable")
+
+    def __str__(self) -> str:
+        rows = [("stage", "rows", "broken", "forward", "backward", "seconds")]
+        rows += [
+            (
+                s.name,
+                f"{s.rows:,}",
+                f"{s.broken:,}",
+                f"{s.forward_samples:,}",
+                f"{s.backward_samples:,}",
+                f"{s.seconds:.1f}",
+            )
+            for s in self.stages
+        ]
+        width = [max(len(row[column]) for row in rows) for column in range(6)]
+        table = [
+            row[0].ljust(width[0]) + "".join("  " + row[column].rjust(width[column]) for column in range(1, 6))
+            for row in rows
+        ]
+        lines = [
+            f"{self.threat}, {self.budget} budget, {len(self.correct):,} rows",
+            f"clean accuracy   {_percent(self.clean_accuracy)}  {_range(self.clean_interval)}",
+            f"robust accuracy  {_percent(self.robust_accuracy)}  {_range(self.robust_interval)}, an upper bound",
+            f"verdict          {self.verdict}",
+            *(f"  {finding.name}: {finding.seen}. {finding.meaning}. {finding.remedy}." for finding in self.findings),
+            "",
+            *table,
+        ]
+        if bool(self.certified.any()):
+            lines.insert(3, f"certified        {_percent(float(self.certified.double().mean()))}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The result as JSON, without the adversarial examples."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "x_adv"}
+        for name in ("correct", "robust", "certified"):
+            fields[name] = fields[name].int().tolist()
+        for name in ("stages", "findings"):
+            fields[name] = [dataclasses.asdict(part) for part in fields[name]]
+        figures = ("clean_accuracy", "robust_accuracy", "clean_interval", "robust_interval", "verdict")
+        return json.dumps({**{name: getattr(self, name) for name in figures}, **fields})
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """The result that :meth:`to_json` wrote; ``x_adv`` is None.
+
+        Raises:
+            ValueError: If the text is no such result.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            for name in ("correct", "robust", "certified"):
+                fields[name] = torch.tensor(fields[name], dtype=torch.bool)
+            fields["stages"] = tuple(Stage(**stage) for stage in fields["stages"])
+            fields["findings"] = tuple(Finding(**finding) for finding in fields["findings"])
+            fields["broken_by"] = tuple(fields["broken_by"])
+            return cls(**{name.name: fields[name.name] for name in dataclasses.fields(cls) if name.name != "x_adv"})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the text must be what to_json() wrote, got {text[:60]!r}: {error}") from error
+
+    def broken(self) -> dict[str, int]:
+        """How many rows each stage broke, the clean errors included, most first."""
+        return dict(Counter(name for name in self.broken_by if name).most_common())
+
+
+def _interval(right: Tensor) -> tuple[float, float]:
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence_level=0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:6.2f} %"
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"({100 * interval[0]:.2f} to {100 * interval[1]:.2f} %)"

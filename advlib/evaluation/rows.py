@@ -1,0 +1,182 @@
+"""The rows of one block while an evaluation is under way: what is known of each, and what it has cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advlib.evaluation.result import CLEAN, Stage
+from advlib.evaluator import Evaluator, Model, guard, precise
+from advlib.losses import LOSSES, Loss, margin
+from advlib.search import Rule, SearchResult, search
+from advlib.threats import Threat
+
+
+def ranked_by_margin(loss: Loss) -> Loss:
+    """A loss with the slope of another one, and the value of the margin, by which points and rows are compared."""
+
+    def ranked(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        slope = loss(logits, y, target)
+        return slope + (margin(logits, y) - slope).detach()
+
+    return ranked
+
+
+class Rows:
+    """A block of rows under attack. A row leaves as soon as a point that breaks it has been verified.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
+        x: ``(N, ...)`` clean inputs.
+        y: ``(N,)`` true classes.
+        threat: Where the adversary may look.
+        certified: ``(N,)`` bool, rows that are not attacked.
+        generator: Source of all keys.
+        batch_size: Rows asked at once.
+        tell: Called with the number of rows that were settled, whenever some are.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        certified: Tensor,
+        generator: torch.Generator,
+        batch_size: int | None,
+        tell: Callable[[Rows], None],
+    ) -> None:
+        with Evaluator(model, x, y, threat) as evaluator, _full_precision(x):  # which checks everything
+            parts = torch.split(torch.arange(len(x), device=x.device), batch_size or max(len(x), 1))
+            logits = [evaluator.ask(x[part], part, order=0).logits for part in parts]
+        self.model, self.x, self.y, self.threat = evaluator.model, evaluator.x, evaluator.y, evaluator.threat
+        self.logits = torch.cat(logits)
+        self.certified, self.generator, self.batch_size, self.tell = certified, generator, batch_size, tell
+        self.stages: dict[str, Stage] = {}
+        self.x_adv = self.x.clone()
+        self.broken_by = [""] * len(x)
+        self.correct = (self.logits.argmax(1) == self.y) & ~self.logits.isnan().any(1)
+        if bool((certified & ~self.correct).any()):
+            wrong = int((certified & ~self.correct).sum())
+            raise ValueError(
+                f"a certified row must be one that the model is right about, got {wrong} that it errs on unperturbed: "
+                "look whether certified and x are in the same order"
+            )
+        self.standing = self.correct & ~certified
+        for row in (~self.correct).nonzero().squeeze(1).tolist():
+            self.broken_by[row] = CLEAN
+        self.best = self.x.clone()  # the point of each row with the largest margin
+        self.margin = margin(self.logits, self.y)
+        self.count(CLEAN, rows=len(x), broken=int((~self.correct).sum()), forward=len(x))
+
+    @property
+    def robust(self) -> Tensor:
+        """Rows that the model is right about, and that nothing broke, ``(N,)`` bool."""
+        return self.standing | (self.correct & self.certified)
+
+    def left(self, rows: Tensor | None = None) -> Tensor:
+        """Those of some rows that nothing has broken yet, as an index; by default of all."""
+        return self.standing.nonzero().squeeze(1) if rows is None else rows[self.standing[rows]]
+
+    def nearest(self, share: float, of: int | None = None, least: int = 5) -> Tensor:
+        """The rows left with the largest margins.
+
+        Args:
+            share: How many, as a share of ``of``.
+            of: A number of rows; by default of those left.
+            least: How many at least, as long as there are so many.
+        """
+        left = self.left()
+        count = max(least, round(share * (len(left) if of is None else of)))
+        return left[self.margin[left].topk(min(count, len(left))).indices]
+
+    def attack(self, stage: str, rows: Tensor, rule: Rule[Any], steps: int, **options: Any) -> None:
+        """Runs a rule on those of ``rows`` that are left.
+
+        Args:
+            stage: Name that its cost and what it breaks go under.
+            rows: Index of rows.
+            rule: Where it steps next.
+            steps: Updates.
+            **options: Of :func:`~advlib.search.search`; what has a row for each row of the block is indexed.
+        """
+        rows = self.left(rows)
+        if len(rows) == 0:
+            return
+        by = options.pop("loss", "margin")
+        loss = ranked_by_margin(LOSSES[by]) if by != "margin" else margin
+        for name in ("init", "target"):
+            if options.get(name) is not None:
+                options[name] = options[name][rows]
+        with self._stage(stage, len(rows)):
+            found = search(
+                self.model,
+                self.x[rows],
+                self.y[rows],
+                self.threat.rows(rows),
+                rule,
+                steps=steps,
+                loss=loss,
+                generator=self.generator,
+                batch_size=self.batch_size,
+                **{"keep": "first", **options},
+            )
+            self.count(stage, forward=int(found.forwards.sum()), backward=int(found.backwards.sum()))
+            self.take(stage, rows, found)
+
+    def take(self, stage: str, rows: Tensor, found: SearchResult) -> None:
+        """Takes over what a search found on some rows, once it is verified."""
+        success, loss = found.success, found.loss
+        if success is None or loss is None:
+            raise ValueError("keep='last' judges nothing: search with keep='first'")
+        better = ~success & (loss > self.margin[rows])
+        self.best[rows[better]], self.margin[rows[better]] = found.x_adv[better], loss[better]
+        if bool(success.any()):
+            self.verify(stage, rows[success], found.x_adv[success])
+
+    def verify(self, stage: str, rows: Tensor, points: Tensor) -> None:
+        """Asks the user's own model once more, in full precision, and lets rows leave that it errs on."""
+        logits = self.ask(points, stage)
+        errs = logits.argmax(1) != self.y[rows]
+        errs &= ~logits.isnan().any(1) & self.threat.rows(rows).contains(points, self.x[rows])
+        broken = rows[errs]
+        self.x_adv[broken], self.standing[broken] = points[errs], False
+        for row in broken.tolist():
+            self.broken_by[row] = stage
+        self.count(stage, broken=len(broken))
+        self.tell(self)
+
+    def ask(self, points: Tensor, stage: str) -> Tensor:
+        """The logits at some points, in full precision."""
+        self.count(stage, forward=len(points))
+        parts = torch.split(points, self.batch_size or len(points))
+        with guard(self.model), _full_precision(points):
+            return torch.cat([precise(self.model(part)) for part in parts])
+
+    @contextmanager
+    def _stage(self, name: str, rows: int) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.count(name, rows=rows, seconds=time.perf_counter() - start)
+
+    def count(
+        self, name: str, rows: int = 0, broken: int = 0, forward: int = 0, backward: int = 0, seconds: float = 0
+    ) -> None:
+        old = self.stages.get(name, Stage(name, 0, 0, 0, 0, 0.0))
+        self.stages[name] = old + Stage(name, rows, broken, forward, backward, seconds)
+
+    def forget(self) -> None:
+        """Lets go of what only the attacks need, so that a long stream holds its results alone."""
+        del self.model, self.x, self.y, self.threat, self.logits, self.best, self.margin
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Autocast off, where the user has it on."""
+    context: AbstractContextManager[None] = torch.autocast(x.device.type, enabled=False)
+    return context
