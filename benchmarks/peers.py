@@ -20,6 +20,7 @@ PACKAGES = {
     "Foolbox": "foolbox",
     "CleverHans": "cleverhans",
     "ART": "adversarial-robustness-toolbox",
+    "AutoAttack": "pyautoattack",
 }
 
 
