@@ -1286,27 +1286,32 @@ MUTANTS = [
     ),
     Mutant(
         "threats/base.py",
-        "uphill = torch.where(column(rise, grad) < 0, -grad, grad)",
-        "uphill = grad",
+        "way = grad.sign() * column(rise, grad).sign()",
+        "way = grad.sign()",
         "tests/threats/test_reach.py",
     ),
     Mutant(
         "threats/base.py",
-        "size = torch.where(space > 0, grad.abs(), 0)",
+        "size = grad.abs() * space.sign()",
         "size = grad.abs()",
         "tests/threats/test_reach.py",
     ),
-    Mutant("threats/base.py", "torch.minimum(space, total / magnitude)", "space", "tests/threats/test_reach.py"),
     Mutant(
         "threats/base.py",
-        "column((rise.abs() / largest).clamp_max(torch.finfo(grad.dtype).max), size)",
+        "torch.minimum(space, total / magnitude.clamp_min(numbers.tiny))",
+        "space",
+        "tests/threats/test_reach.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "column((rise.abs() / largest).clamp_max(numbers.max), size)",
         "column(rise.abs() / largest, size)",
         "tests/threats/test_reach.py",
     ),
     Mutant(
         "threats/base.py",
-        "largest = torch.where(largest > 0, largest, 1)  # so",
-        "largest = largest.clamp_min(1e-12)  # so",
+        "size.flatten(1).amax(1).clamp_min(numbers.tiny)",
+        "size.flatten(1).amax(1).clamp_min(1e-12)",
         "tests/threats/test_reach.py",
     ),
     Mutant(
@@ -1317,12 +1322,12 @@ MUTANTS = [
     ),
     Mutant(
         "threats/reach.py",
-        "return torch.where(rise < most, torch.minimum(level * direction, capacity), capacity)",
-        "return torch.minimum(level * direction, capacity)",
+        "torch.where(enough, low, 2 * high)",
+        "low",
         "tests/threats/test_reach.py",
     ),
     Mutant(
-        "threats/reach.py", "4 * dtype.eps * rise, math.inf", "1e-3 * rise, math.inf", "tests/threats/test_reach.py"
+        "threats/reach.py", "4 * numbers.eps * rise, math.inf", "1e-3 * rise, math.inf", "tests/threats/test_reach.py"
     ),
     Mutant(
         "threats/reach.py",
@@ -1330,6 +1335,7 @@ MUTANTS = [
         "missing > 0",
         "tests/threats/test_reach.py",
     ),
+    Mutant("threats/reach.py", "needed & (sorted_gain > 0)", "needed", "tests/threats/test_reach.py"),
     Mutant("threats/reach.py", ".clamp_max(1).to(gain.dtype)", ".to(gain.dtype)", "tests/threats/test_reach.py"),
     Mutant("threats/reach.py", "order.argsort(1, descending=True)", "order.argsort(1)", "tests/threats/test_reach.py"),
     Mutant(
@@ -1380,7 +1386,9 @@ MUTANTS = [
     Mutant("attacks/fab.py", "share.clamp_max(self.alpha_max)", "share", "tests/attacks/test_fab.py"),
     Mutant("attacks/fab.py", "torch.lerp(point, near, self.eta)", "near", "tests/attacks/test_fab.py"),
     Mutant("attacks/fab.py", "torch.lerp(x, far, self.eta)", "far", "tests/attacks/test_fab.py"),
-    Mutant("attacks/fab.py", "threat.project(ahead, x)", "ahead", "tests/attacks/test_fab.py"),
+    Mutant("attacks/fab.py", "torch.clamp(ahead, *threat.limits(x))", "ahead", "tests/attacks/test_fab.py"),
+    Mutant("attacks/fab.py", "    wanders = True", "", "tests/attacks/test_fab.py"),
+    Mutant("attacks/targets.py", ", self.rule.wanders", ", False", "tests/attacks/test_fab.py"),
     Mutant(
         "attacks/fab.py",
         "def finished(self, state: FABState) -> Tensor:\n        return state.distance == 0",
@@ -1439,6 +1447,275 @@ MUTANTS = [
     Mutant("attacks/fab.py", 'if options.get("init") is None else options["init"]', "", "tests/attacks/test_fab.py"),
     Mutant("attacks/fab.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_fab.py"),
     Mutant("attacks/fab.py", 'options.get("logits_of") or _unchanged', "_unchanged", "tests/attacks/test_fab.py"),
+    Mutant("attacks/auto_attack.py", "3 if target is None else 4", "3", "tests/attacks/test_auto_attack.py"),
+    Mutant("attacks/auto_attack.py", "3 if target is None else 4", "4", "tests/attacks/test_auto_attack.py"),
+    Mutant(
+        "attacks/auto_attack.py", '"steps": 100, "keep": "first"', '"steps": 100', "tests/attacks/test_auto_attack.py"
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        '"steps": 100, "keep": "first"',
+        '"steps": 50, "keep": "first"',
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "partial(square, steps=5000)",
+        "partial(square, steps=1000)",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant("attacks/auto_attack.py", "restarts=5 if sparse else 1", "restarts=1", "tests/attacks/test_auto_attack.py"),
+    Mutant("attacks/auto_attack.py", "targets=5 if sparse else 9", "targets=9", "tests/attacks/test_auto_attack.py"),
+    Mutant(
+        "attacks/auto_attack.py", "steps=100, gradient=eot(_PASSES)", "steps=100", "tests/attacks/test_auto_attack.py"
+    ),
+    Mutant("attacks/auto_attack.py", "_PASSES = 20", "_PASSES = 10", "tests/attacks/test_auto_attack.py"),
+    Mutant(
+        "attacks/auto_attack.py", "for _ in range(passes)]", "for _ in range(1)]", "tests/attacks/test_auto_attack.py"
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "errs = (logits.argmax(1) != y[rows]) & ~logits.isnan().any(1)",
+        "errs = logits.argmax(1) != y[rows]",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "errs | (reached > best[left])",
+        "reached > best[left]",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant("attacks/auto_attack.py", "errs | (reached > best[left])", "errs", "tests/attacks/test_auto_attack.py"),
+    Mutant(
+        "attacks/auto_attack.py",
+        "x_adv[left[better]], best[left[better]] = found[better], reached[better]",
+        "x_adv[left[better]] = found[better]",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "        errs, best = judged(x, left)\n        left = left[~errs]\n",
+        "        errs, best = judged(x, left)\n",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "reached[better]\n            left = left[~errs]\n",
+        "reached[better]\n",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py", "with without_gradient_warnings():", "if True:", "tests/attacks/test_auto_attack.py"
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "            evaluator.ask(x_adv[rows], rows)",
+        "            pass",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "torch.split(left, batch_size or max(len(left), 1))",
+        "[left]",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "threat.rows(left), batch_size",
+        "threat, batch_size",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "batch_size=batch_size, generator=own)",
+        "batch_size=None, generator=own)",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant(
+        "attacks/auto_attack.py",
+        "seen = [[evaluator.ask(points[i], rows[i], order=0)",
+        "seen = [[evaluator.ask(points[i], rows[i])",
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant("attacks/auto_attack.py", '_PASSES if version == "rand" else 1', "1", "tests/attacks/test_auto_attack.py"),
+    Mutant(
+        "attacks/auto_attack.py",
+        '"logits_of": logits_of, "batch_size"',
+        '"batch_size"',
+        "tests/attacks/test_auto_attack.py",
+    ),
+    Mutant("attacks/auto_attack.py", "if isinstance(threat, L0):", "if False:", "tests/attacks/test_auto_attack.py"),
+    Mutant(
+        "search.py",
+        'if self.keep == "nearest" or self.rule.wanders:',
+        'if self.keep == "nearest":',
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "search.py",
+        "success, loss = success & inside, torch.where(inside, loss, -torch.inf)",
+        "success = success & inside",
+        "tests/test_search.py",
+    ),
+    Mutant("search.py", "return torch.clamp(init, *task.threat.limits(task.x))", "return init", "tests/test_search.py"),
+    Mutant(
+        "search.py",
+        "            if self.rule.wanders:\n                return",
+        "            if False:\n                return",
+        "tests/test_search.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "return slope + (margin(logits, y) - slope).detach()",
+        "return slope",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "self.standing = self.correct & ~certified",
+        "self.standing = self.correct.clone()",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "if bool((certified & ~self.correct).any()):",
+        "if False:",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "return self.standing | (self.correct & self.certified)",
+        "return self.standing",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant("evaluation/rows.py", "rows = self.left(rows)\n        if", "if", "tests/evaluation/test_evaluate.py"),
+    Mutant(
+        "evaluation/rows.py", "count = max(least, round(", "count = max(0, round(", "tests/evaluation/test_evaluate.py"
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "self.margin[left].topk(",
+        "(-self.margin[left]).topk(",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "better = ~success & (loss > self.margin[rows])",
+        "better = ~success",
+        "tests/evaluation/test_schedule.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "errs = logits.argmax(1) != self.y[rows]",
+        "errs = logits.argmax(1) == logits.argmax(1)",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "with guard(self.model), _full_precision(points):",
+        "with guard(self.model):",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/rows.py", "as evaluator, _full_precision(x):", "as evaluator:", "tests/evaluation/test_evaluate.py"
+    ),
+    Mutant(
+        "evaluation/rows.py",
+        "self.x_adv[broken], self.standing[broken] = points[errs], False",
+        "self.standing[broken] = False",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant("evaluation/rows.py", "self.broken_by[row] = stage", "pass", "tests/evaluation/test_evaluate.py"),
+    Mutant(
+        "evaluation/schedule.py",
+        "for index in range(min(plan.classes, classes.shape[1])):",
+        "for index in range(1):",
+        "tests/evaluation/test_schedule.py",
+    ),
+    Mutant(
+        "evaluation/schedule.py",
+        "near = rows.nearest(share, left)",
+        "near = rows.left()",
+        "tests/evaluation/test_schedule.py",
+    ),
+    Mutant("evaluation/schedule.py", "turn += 1", "pass", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/schedule.py", "[turn % 2]", "[0]", "tests/evaluation/test_schedule.py"),
+    Mutant(
+        "evaluation/schedule.py",
+        'if loss == "dlr" and rows.logits.shape[1] < 3:',
+        "if False:",
+        "tests/evaluation/test_schedule.py",
+    ),
+    Mutant(
+        "evaluation/schedule.py", "(apart / rate).argsort(1)", "apart.argsort(1)", "tests/evaluation/test_schedule.py"
+    ),
+    Mutant(
+        "evaluation/schedule.py", "slope = slope - slopes[:, 0]", "slope = slope", "tests/evaluation/test_schedule.py"
+    ),
+    Mutant(
+        "evaluation/schedule.py",
+        "return order.masked_fill(far.isinf(), -1)",
+        "return order",
+        "tests/evaluation/test_schedule.py",
+    ),
+    Mutant(
+        "evaluation/schedule.py",
+        "if crossings == 0 or _way_back(rows, rows.nearest(0.1), order[:, 0]) == 0:",
+        "if crossings == 0:",
+        "tests/evaluation/test_schedule.py",
+    ),
+    Mutant("evaluation/schedule.py", "< left / 50:", "< 0:", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/crossing.py", "wanders = True", "wanders = False", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/crossing.py", "eps + left * (state.far - eps)", "eps", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/crossing.py", "(1 - state.step / self.steps)", "1", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/crossing.py", "ball.project(moved, task.x)", "moved", "tests/evaluation/test_schedule.py"),
+    Mutant(
+        "evaluation/evaluate.py",
+        "if bool(torch.isinf(torch.as_tensor(threat.eps)).any()):",
+        "if False:",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        "threat.aligned(x).rows(torch.arange(start, stop, device=x.device))",
+        "threat",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        "dataclasses.replace(threat, eps=threat.eps[start:stop])",
+        "threat",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        "return certified[start:stop].to(inputs.device)",
+        "return certified[: stop - start].to(inputs.device)",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        "if certified is not None and len(certified) != start:",
+        "if False:",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "evaluation/evaluate.py",
+        "[rest_x[BLOCK:]], [rest_y[BLOCK:]], held - BLOCK",
+        "[], [], held - BLOCK",
+        "tests/evaluation/test_evaluate.py",
+    ),
+    Mutant("evaluation/evaluate.py", ", torch.inference_mode(False):", ":", "tests/evaluation/test_evaluate.py"),
+    Mutant("evaluation/evaluate.py", "bar.update(settled - bar.n)", "pass", "tests/evaluation/test_evaluate.py"),
+    Mutant(
+        "evaluation/result.py",
+        "return max((finding.verdict",
+        "return min((finding.verdict",
+        "tests/evaluation/test_findings.py",
+    ),
+    Mutant(
+        "evaluation/result.py", "confidence_level=0.95", "confidence_level=0.9", "tests/evaluation/test_evaluate.py"
+    ),
 ]
 
 

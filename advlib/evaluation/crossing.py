@@ -48,7 +48,7 @@ class Crossing(Rule[CrossingState]):
     def update(self, state: CrossingState, feedback: Feedback, task: Task, noise: Noise) -> CrossingState:
         step, eps = state.step + 1, task.threat.radius(task.x).flatten()
         left = (1 - step / (self.shrinking * self.steps)).clamp_min(0)
-        ball = task.threat.resized(eps + left * (state.far - eps).clamp_min(0))
+        ball = task.threat.resized(eps + left * (state.far - eps))
         length = self.step_size * task.threat.scale(task.x) * (1 - state.step / self.steps)
         moved = torch.addcmul(state.query, column(length, state.query), ball.steepest(feedback.gradient, state.query))
         return CrossingState(ball.project(moved, task.x), state.far, step)
