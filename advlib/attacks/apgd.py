@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,11 +9,9 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.targets import search_targets
-from advlib.evaluator import without_gradient_warnings
-from advlib.gradients import autograd
 from advlib.losses import Loss
 from advlib.noise import Noise
-from advlib.search import Feedback, Model, Rule, SearchOptions, SearchResult, Task, search
+from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Threat
 from advlib.threats.base import column
 from advlib.threats.l1 import movable
@@ -55,7 +52,7 @@ class MomentumPGD(Rule[MomentumState]):
     steps: int
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> MomentumState:
-        length = 2 * task.threat.scale(task.x)
+        point, length = task.threat.project(point, task.x), 2 * task.threat.scale(task.x)
         zero, none = torch.zeros_like(length), torch.full_like(length, -torch.inf)
         best = (point, torch.zeros_like(point), none)
         period = zero + self._updates(22)
@@ -93,18 +90,22 @@ class MomentumPGD(Rule[MomentumState]):
 
 class SparseState(NamedTuple):
     query: Tensor  # (N, ...) where the model is asked next
-    best: Tensor  # (N, ...) the point with the largest loss
+    best: Tensor  # (N, ...) the point of this stage with the largest loss
     best_gradient: Tensor  # (N, ...) the gradient there
     best_loss: Tensor  # (N,)
     length: Tensor  # (N,) length of a step
     moves: Tensor  # (N,) features that a step moves
     changed: Tensor  # (N,) features in which the best point of the last checkpoint differed from x
     since: Tensor  # (N,) updates since then
+    step: Tensor  # (N,) updates made
 
 
 @dataclass(frozen=True)
 class SparsePGD(Rule[SparseState]):
     """Sparse steps in L1, as many features as the best point so far suggests (2103.01208, section 3.3).
+
+    The first 30 % of the steps are taken in a ball of three times ``eps``, the next 30 % in one of two times, and the
+    rest in the ball itself. Each stage begins anew at the best point of the one before, projected.
 
     Args:
         steps: Updates of one run.
@@ -112,33 +113,58 @@ class SparsePGD(Rule[SparseState]):
 
     steps: int
 
+    wanders = True
+
     def start(self, task: Task, point: Tensor, noise: Noise) -> SparseState:
-        length = task.threat.scale(task.x)
-        zero, none = torch.zeros_like(length), torch.full_like(length, -torch.inf)
-        features = task.x[0].numel()
-        best = (point, torch.zeros_like(point), none)
-        return SparseState(point, *best, length, zero + _most_moves(task.x), zero + features, zero)
+        # A uniform point of the ball moves all features by next to nothing. Of its changes, stretched to a tenth of eps
+        # on average, the projection keeps about the thirty largest, whatever the dimension.
+        uniform = (point != task.x).flatten(1).sum(1) > _most_moves(task.x)
+        far = torch.lerp(task.x, point, task.x[0].numel() / 10)
+        step = torch.zeros_like(task.x.flatten(1)[:, 0])
+        query = self._ball(task, step).project(choose(uniform, far, point), task.x)
+        return self._stage(task, query, step)
 
     def update(self, state: SparseState, feedback: Feedback, task: Task, noise: Noise) -> SparseState:
-        s, loss, threat = state, feedback.loss, task.threat
+        s, loss, x, step = state, feedback.loss, task.x, state.step + 1
         better = loss > s.best_loss
         best, best_gradient = choose(better, s.query, s.best), choose(better, feedback.gradient, s.best_gradient)
         best_loss = torch.where(better, loss, s.best_loss)
 
-        check = s.since >= max(4 * self.steps // 100, 1)
-        changed = (best != task.x).flatten(1).sum(1).to(s.changed)
+        ball, eps = self._ball(task, step), self._radius(task, step)
+        check = s.since >= max(16 * self.steps // 1000, 1)  # 4 % of the last stage's updates
+        changed = (best != x).flatten(1).sum(1).to(loss)
         sparser = check & (changed < 0.95 * s.changed)
-        eps = threat.scale(task.x)
-        shorter = torch.maximum(s.length / 1.5, eps / 10)
-        length = torch.where(sparser, eps, torch.where(check, shorter, s.length))
+        length = torch.where(check, torch.maximum(s.length / 1.5, eps / 10), s.length)
+        length = torch.where(sparser, eps, length)
         moves = torch.where(check, changed / 1.5, s.moves)
         point, gradient = choose(sparser, best, s.query), choose(sparser, best_gradient, feedback.gradient)
 
-        way = _steepest_features(movable(threat, gradient, point), moves).sign()
+        way = _steepest_features(movable(ball, gradient, point), moves).sign()
         each = length / way.flatten(1).abs().sum(1).clamp_min(1)
-        query = threat.project(torch.addcmul(point, column(each, point), way), task.x)
-        checked = (torch.where(check, changed, s.changed), torch.where(check, 0, s.since) + 1)
-        return SparseState(query, best, best_gradient, best_loss, length, moves, *checked)
+        ahead = torch.addcmul(point, column(each, point), way)
+        narrower = self._factor(step) < self._factor(s.step)
+        query = ball.project(choose(narrower, best, ahead), x)
+        counts = (torch.where(check, changed, s.changed), torch.where(check, 0, s.since) + 1, step)
+        going = SparseState(query, best, best_gradient, best_loss, length, moves, *counts)
+        return SparseState(
+            *(choose(narrower, *pair) for pair in zip(self._stage(task, query, step), going, strict=True))
+        )
+
+    def _stage(self, task: Task, query: Tensor, step: Tensor) -> SparseState:
+        """The state at the beginning of a stage."""
+        zero = torch.zeros_like(step)
+        best = (query, torch.zeros_like(query), zero - torch.inf)
+        pace = (self._radius(task, step), zero + _most_moves(query), zero + query[0].numel())
+        return SparseState(query, *best, *pace, zero, step)
+
+    def _factor(self, step: Tensor) -> Tensor:
+        return 1.0 + (step < 30 * self.steps // 100) + (step < 60 * self.steps // 100)
+
+    def _radius(self, task: Task, step: Tensor) -> Tensor:
+        return self._factor(step) * task.threat.radius(task.x).flatten()
+
+    def _ball(self, task: Task, step: Tensor) -> Threat:
+        return task.threat.resized(self._radius(task, step))
 
 
 def _most_moves(x: Tensor) -> int:
@@ -154,16 +180,9 @@ def _steepest_features(gradient: Tensor, moves: Tensor) -> Tensor:
     return torch.where(gradient.abs() >= column(least, gradient), gradient, 0)
 
 
-def _check(threat: Threat) -> None:
-    if isinstance(threat, L0):
-        raise ValueError("Auto-PGD takes an Linf, L2 or L1 threat model, got L0: use advlib.pgd or advlib.jsma there")
-    if bool(torch.as_tensor(threat.eps).isinf().any()):
-        raise ValueError(f"Auto-PGD measures its steps in eps, so it takes a finite eps, got {threat.eps}")
-
-
 @dataclass(frozen=True)
 class AutoPGD(Rule[Any]):
-    """Auto-PGD from wherever the driver starts: with momentum in Linf and L2, with sparse steps in L1.
+    """Auto-PGD: with momentum in Linf and L2, with sparse steps from wider balls in L1.
 
     Args:
         steps: Updates of one run, by which checkpoints are set: as many as the search takes.
@@ -171,8 +190,15 @@ class AutoPGD(Rule[Any]):
 
     steps: int
 
+    wanders = True  # in L1
+
     def start(self, task: Task, point: Tensor, noise: Noise) -> Any:
-        _check(task.threat)
+        if isinstance(task.threat, L0):
+            raise ValueError(
+                "Auto-PGD takes an Linf, L2 or L1 threat model, got L0: use advlib.pgd or advlib.jsma there"
+            )
+        if bool(torch.as_tensor(task.threat.eps).isinf().any()):
+            raise ValueError(f"Auto-PGD measures its steps in eps, so it takes a finite eps, got {task.threat.eps}")
         return self._form(task.threat).start(task, point, noise)
 
     def update(self, state: Any, feedback: Feedback, task: Task, noise: Noise) -> Any:
@@ -180,110 +206,6 @@ class AutoPGD(Rule[Any]):
 
     def _form(self, threat: Threat) -> Rule[Any]:
         return SparsePGD(self.steps) if isinstance(threat, L1) else MomentumPGD(self.steps)
-
-
-# Percent of the steps, and radius in eps, of the stages before the one that counts (2103.01208, section 3.3).
-_WIDER = ((30, 3.0), (30, 2.0))
-
-
-@dataclass
-class Narrowing(Rule[SparseState]):
-    """L1 runs that begin in balls of three and two times ``eps``, where the model is asked before the driver asks.
-
-    Points out there cannot be judged, so they are no steps of the driver's: ``start`` takes them, in searches of its
-    own, and hands over the point that they end at.
-
-    Args:
-        steps: Updates of one run, of which 40 % are the driver's.
-        model: The model.
-        random_start: Whether a row that is to start at ``x`` starts at a random point instead.
-        options: The searches' loss, gradient source, goal, and way to read logits.
-        forwards: ``(rows of the call,)`` forward passes spent before the driver's.
-        backwards: The same of backward passes.
-    """
-
-    steps: int
-    model: Model
-    random_start: bool
-    options: dict[str, Any]
-    forwards: Tensor
-    backwards: Tensor
-
-    @property
-    def last(self) -> int:
-        """Updates of the stage that the driver runs."""
-        return self.steps - sum(percent * self.steps // 100 for percent, _ in _WIDER)
-
-    def start(self, task: Task, point: Tensor, noise: Noise) -> SparseState:
-        threats = [dataclasses.replace(task.threat, eps=factor * task.threat.scale(task.x)) for _, factor in _WIDER]
-        if self.random_start:
-            # the authors' code: few features far away, where a uniform point of the ball moves all by next to nothing
-            chance = threats[0].project(task.x + noise.stream(3).normal(task.x), task.x)
-            point = choose((point != task.x).flatten(1).any(1), point, chance)
-        for (percent, _), threat in zip(_WIDER, threats, strict=True):
-            steps = percent * self.steps // 100
-            if steps:
-                rule, goal = SparsePGD(steps), self._goal(task)
-                with without_gradient_warnings():  # the driver's own steps tell
-                    found = search(self.model, task.x, task.y, threat, rule, steps=steps, init=point, **goal)
-                point = found.x_adv
-                self.forwards[task.row] += found.forwards
-                self.backwards[task.row] += found.backwards
-        return SparsePGD(self.last).start(task, task.threat.project(point, task.x), noise)
-
-    def update(self, state: SparseState, feedback: Feedback, task: Task, noise: Noise) -> SparseState:
-        return SparsePGD(self.last).update(state, feedback, task, noise)
-
-    def _goal(self, task: Task) -> dict[str, Any]:
-        return self.options if self.options["targeted"] else {**self.options, "target": task.target}
-
-
-def search_apgd(
-    model: Model,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    *,
-    steps: int = 100,
-    loss: str | Loss = "cross_entropy",
-    targets: int = 0,
-    random_start: bool = True,
-    **options: Unpack[SearchOptions],
-) -> SearchResult:
-    """:func:`apgd` with all that the driver says: success, loss, distance and passes, row by row.
-
-    In L1 it does more than a search with :class:`AutoPGD`, which cannot leave the ball: three fifths of the steps are
-    taken in wider balls.
-
-    Example:
-        >>> result = search_apgd(model, x, y, Linf(8 / 255), keep="first")
-    """
-    if isinstance(threat, Threat):
-        _check(threat)
-    rule: Rule[Any] = AutoPGD(steps)
-    spent = None
-    if isinstance(threat, L1) and isinstance(x, Tensor):
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
-        count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        goal: dict[str, Any] = {
-            "loss": loss,
-            "targeted": options.get("targeted", False),
-            "logits_of": options.get("logits_of"),
-        }
-        goal["gradient"] = options.get("gradient", autograd)
-        rule = spent = Narrowing(steps, model, random_start, goal, count, count.clone())
-        random_start, steps = False, spent.last
-    if targets:
-        found = search_targets(
-            model, x, y, threat, rule, targets=targets, steps=steps, loss=loss, random_start=random_start, **options
-        )
-    else:
-        found = search(model, x, y, threat, rule, steps=steps, loss=loss, random_start=random_start, **options)
-    if spent is None:
-        return found
-    forwards, backwards = found.forwards + spent.forwards, found.backwards + spent.backwards
-    return dataclasses.replace(found, forwards=forwards, backwards=backwards)
 
 
 def apgd(
@@ -302,9 +224,9 @@ def apgd(
 
     Solves, per example, ``max loss(model(x_adv), y)`` over ball, bounds and mask. In Linf and L2 steps have momentum,
     begin at ``2 * eps``, and are halved at checkpoints where too few of them raised the loss; the row then goes on from
-    its best point. In L1 steps move few features, as many as its best point suggests, and 60 % of them are taken in
-    balls of three and two times ``eps``, whose end is where the rest starts. A step costs one forward and one backward
-    pass.
+    its best point. In L1 steps move few features, as many as its best point suggests; 60 % of them are taken in balls
+    of three and two times ``eps``, and the rest goes on from the best point there, projected. A step costs one forward
+    and one backward pass.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
@@ -331,6 +253,9 @@ def apgd(
     Example:
         >>> x_adv = apgd(model, x, y, Linf(8 / 255), steps=20)
     """
-    return search_apgd(
-        model, x, y, threat, steps=steps, loss=loss, targets=targets, random_start=random_start, **options
-    ).x_adv
+    rule = AutoPGD(steps)
+    if targets:
+        return search_targets(
+            model, x, y, threat, rule, targets=targets, steps=steps, loss=loss, random_start=random_start, **options
+        ).x_adv
+    return search(model, x, y, threat, rule, steps=steps, loss=loss, random_start=random_start, **options).x_adv

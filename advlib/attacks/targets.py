@@ -48,7 +48,7 @@ class InTurn(Rule[Any]):
     init: Tensor | None = None
 
     def __post_init__(self) -> None:
-        self.order = self.rule.order
+        self.order, self.wanders = self.rule.order, self.rule.wanders
         self._turn = 0  # objectives are not told which restart it is, so start leaves it here
 
     def _aimed(self, task: Task) -> Task:
@@ -58,8 +58,12 @@ class InTurn(Rule[Any]):
         count = self.classes.shape[1]
         restart = int(noise.restart)
         self._turn = restart % count
-        if self.init is not None and restart < count:
-            point = task.threat.project(self.init[task.row], task.x)
+        if restart < count:  # to the rule, the first run at each class is a first run
+            noise = noise._replace(restart=0)
+            if self.init is not None:
+                point = self.init[task.row]
+                inside = torch.clamp(point, *task.threat.limits(task.x))
+                point = inside if self.wanders else task.threat.project(point, task.x)
         return self.rule.start(self._aimed(task), point, noise)
 
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:

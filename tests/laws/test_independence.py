@@ -67,10 +67,15 @@ def test_without_a_generator_the_global_one_gives_one_key(name, threat, shape):
 
 
 @pytest.mark.parametrize("rows", [2, 5])
-@every(shapes=("features",), where=lambda row: row.random and row.keeps and row.attack not in (apgd, fab))
+@every(shapes=("features",), where=lambda row: row.random)
 def test_equal_rows_see_different_noise(name, threat, shape, rows):
-    model = build(shape)
+    """Somewhere they are asked at points of their own, even where a long step then takes them to the same corner."""
+    model, asked = build(shape), []
     x = batch(shape, rows=1).expand(rows, -1)
-    short = {"steps": 1, "keep": "last", "restarts": 1, **({"step_size": 1e-3} if name.startswith("pgd") else {})}
-    x_adv = call(name, model, x, classes(model, x), threat, generator=seeded(), **short)
-    assert len({tuple(row.tolist()) for row in x_adv}) == rows
+
+    def recording(z):
+        asked.append(len({tuple(row.tolist()) for row in z.detach()}))
+        return model(z)
+
+    call(name, recording, x, classes(model, x), threat, generator=seeded())
+    assert max(asked) == rows
