@@ -104,7 +104,7 @@ def in_turn(
             seen = [[evaluator.ask(points[i], rows[i], order=0).logits for i in parts] for _ in range(passes)]
             logits = torch.stack([torch.cat(logits) for logits in seen]).mean(0)
             errs = (logits.argmax(1) != y[rows]) & ~logits.isnan().any(1)
-            return errs, torch.nan_to_num(margin(logits, y[rows]), nan=-torch.inf)
+            return errs, margin(logits, y[rows])
 
         x_adv = x.clone()
         left = torch.arange(len(x), device=x.device)

@@ -134,7 +134,7 @@ def test_an_error_counts_also_where_two_classes_tie():
 @pytest.mark.filterwarnings("ignore::advlib.GradientMaskingWarning")
 def test_nan_is_no_error_and_no_strength():
     def model(z):
-        return two_features(torch.where(z[:, 1:] > 0.1, torch.nan, z))
+        return two_features(z) + torch.where(z[:, 1:] > 0.1, torch.tensor([0, torch.nan, 0]), 0)
 
     threat = Linf(torch.ones(5))
     assert torch.equal(in_turn(model, ROWS, ZEROS, threat, [Recorder(0.1, 0.3)]), ROWS)
@@ -207,6 +207,8 @@ def test_logits_are_read_from_what_the_model_returns():
         lambda z: {"logits": model(z)}, x, y, Linf(0.1), logits_of=lambda o: o["logits"], generator=seeded(), **settings
     )
     assert torch.equal(packed, plain)
+    wrong, settings = {"y": (y + 1) % 5, "threat": Linf(0.1)}, {"logits_of": lambda output: output["logits"]}
+    assert torch.equal(auto_attack(lambda z: {"logits": model(z)}, x, **wrong, **settings), x)
 
 
 def test_one_warning_for_all_attacks():
@@ -236,7 +238,7 @@ def test_bad_arguments():
     y = classes(model, x)
     with pytest.raises(ValueError, match="version must be one of standard, plus, rand, got 'Standard'"):
         auto_attack(model, x, y, Linf(0.1), version="Standard")
-    with pytest.raises(ValueError, match=r"takes an Linf, L2 or L1 threat model, got L0: use advlib\.pgd"):
+    with pytest.raises(ValueError, match=r"AutoAttack takes an Linf, L2 or L1 threat model, got L0: use advlib\.pgd"):
         auto_attack(model, x, y, L0(3))
     with pytest.raises(ValueError, match="finite eps"):
         auto_attack(model, x, y, Linf(torch.inf))
