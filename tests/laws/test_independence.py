@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from advlib import apgd, fab
 from tests.laws.table import ATTACKS, batch, build, call, classes, every, seeded
 
 
