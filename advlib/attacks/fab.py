@@ -49,7 +49,7 @@ class FastAdaptiveBoundary(Rule[FABState]):
 
     A lead is how far the logit of another class is above that of the true one: there is an objective for each other
     class, or with ``task.target`` for that class alone. The last three steps search the segment between ``x`` and the
-    nearest success.
+    nearest success. The way there may lead outside the ball: held inside, it often ends at the border.
 
     Args:
         steps: Updates of one run.
@@ -64,6 +64,8 @@ class FastAdaptiveBoundary(Rule[FABState]):
     eta: float = 1.05
     beta: float = 0.9
     logits_of: Callable[[Any], Tensor] = _unchanged
+
+    wanders = True
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> FABState:
         if isinstance(task.threat, L0):
@@ -103,7 +105,7 @@ class FastAdaptiveBoundary(Rule[FABState]):
 
         s = self._judged(s, feedback, task, linearized(x))
         between = torch.lerp(x, s.best, column(self._between(s) / s.distance, x))
-        return s._replace(query=choose(self._searches(s), between, threat.project(ahead, x)))
+        return s._replace(query=choose(self._searches(s), between, torch.clamp(ahead, *threat.limits(x))))
 
     def _searches(self, s: FABState) -> Tensor:
         """``(N,)`` bool, the rows whose query belongs to the final search."""
@@ -177,6 +179,7 @@ def fab(
         y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
         threat: A :class:`~advlib.threats.Linf`, :class:`~advlib.threats.L2` or :class:`~advlib.threats.L1` ball; its
             ``eps`` is the largest distance of interest, ``inf`` for the nearest adversarial inputs wherever they are.
+            The search takes the same way whatever it is.
         steps: Updates of one run (100, as in AutoAttack), of which the last three search between ``x`` and the best.
         targets: How many wrong classes to aim at, one after the other, the likeliest first; 0 looks at all at once.
         alpha_max: Largest share of a step that goes to the boundary's point nearest to ``x`` (0.1, as in the paper).
@@ -191,14 +194,16 @@ def fab(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the threat model is L0, ``eps`` is infinite with ``restarts``, ``x`` leaves the bounds, or shapes
-            and values disagree.
+        ValueError: If the threat model is L0, ``eps`` is infinite with ``restarts``, ``keep`` is ``"last"``, ``x``
+            leaves the bounds, or shapes and values disagree.
 
     Example:
         >>> x_adv = fab(model, x, y, L2(torch.inf), targets=9)
     """
     if "loss" in options:
         raise TypeError("fab follows the differences of logits and takes no loss: leave it out")
+    if options.get("keep") == "last":
+        raise ValueError("fab's last point may lie outside the ball: take keep='nearest', or 'first' or 'strongest'")
     rule = FastAdaptiveBoundary(steps, alpha_max, eta, beta, options.get("logits_of") or _unchanged)
     settings: dict[str, Any] = {"keep": "nearest", **options}
     if options.get("restarts", 1) > 1:  # the driver starts the first run at init, and the others anywhere in the ball

@@ -148,14 +148,30 @@ def test_a_success_farther_away_is_not_the_best():
     assert [length for _, length in best[1:]] == pytest.approx([far for far, _ in best[1:]])
 
 
-@pytest.mark.parametrize("threat", [Linf(0.3), L2(0.3), L1(0.3)])
-def test_every_point_asked_about_is_inside(threat):
-    """The overshoot too: the boundary is at 0.3 along the first axis, just before the border and the bound."""
-    model = classifier([[1.0, 0.1]], [-1.0])
-    x = points([0.7, 0.0])
-    seen, _ = asked(model, x, threat, steps=6)
+@pytest.mark.parametrize("norm", [Linf, L2, L1])
+@pytest.mark.parametrize("targets", [0, 2])
+def test_the_way_is_the_same_whatever_the_ball(norm, targets):
+    """It leads outside and back: the first points are too far, and so is where it begins."""
+    x, init = points([0.1, 0.2, -0.3]), points([-4.0, 0.0, 4.0])
+    path, anywhere = asked(curved, x, norm(math.inf, WIDE), steps=12, init=init, targets=targets)
+    eps = 1.01 * norm(math.inf).distance(anywhere, x).item()
+    seen, x_adv = asked(curved, x, norm(eps, WIDE), steps=12, init=init, targets=targets)
+    assert seen == path
+    assert torch.equal(x_adv, anywhere)
+    assert (norm(math.inf).distance(points(*seen), x) > eps).any()
+    _, x_adv = asked(curved, x, norm(0.98 * eps, WIDE), steps=12, init=init, targets=targets)
+    assert torch.equal(x_adv, x)
+
+
+@pytest.mark.parametrize("norm", [Linf, L2, L1])
+def test_every_point_asked_about_is_within_bounds_and_mask(norm):
+    """The overshoot too: the boundary is just before the bound of the first feature; the third may not move."""
+    model = classifier([[1.0, 0.01, 1.0]], [-1.99])
+    x, mask = points([0.7, 0.0, 0.99]), torch.tensor([True, True, False])
+    seen, _ = asked(model, x, norm(math.inf, mask=mask), steps=6)
     seen = points(*seen)
-    assert threat.contains(seen, x.expand_as(seen)).all()
+    assert norm(math.inf, mask=mask).contains(seen, x.expand_as(seen)).all()
+    assert (seen == 1).any()
 
 
 def test_one_class_at_a_time_costs_one_backward_pass_a_step():
@@ -190,6 +206,7 @@ def test_restarts_begin_within_half_of_eps():
     assert torch.equal(first, x)
     for start in (second, third):
         assert 0.09 < (start - x).abs().max() <= 0.1
+        assert len(start.unique(dim=0)) == 200
     assert not torch.equal(second, third)
     init = x + 0.1
     starts.clear()
@@ -226,3 +243,5 @@ def test_what_it_does_not_take():
         fab(HALFSPACE, x, Y, L0(1))
     with pytest.raises(TypeError, match="takes no loss"):
         fab(HALFSPACE, x, Y, L2(1.0), loss="margin")
+    with pytest.raises(ValueError, match="may lie outside the ball"):
+        fab(HALFSPACE, x, Y, L2(1.0), keep="last")
