@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from advlib import L2, Linf, pgd, uniform_noise
+from advlib import L1, L2, Linf, pgd, uniform_noise
+from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.bim import BasicIterative
 from advlib.attacks.fab import FastAdaptiveBoundary
 from advlib.attacks.mim import MomentumIterative
@@ -174,9 +175,9 @@ def test_minimum_norm_sketches_leave_alone_what_is_wrong_already(victim, sketche
         assert torch.equal(smallest(wrong, rule, 5, loss="margin").x_adv, victim["x"])
 
 
-def test_apgd_is_as_strong_as_pgd_and_square_beats_noise(victim, sketches):
+def test_apgd_is_as_strong_as_pgd_and_square_beats_noise(victim):
     threat, key = Linf(0.08), torch.Generator().manual_seed(0)
-    apgd = search(**victim, threat=threat, rule=sketches.APGD(30), steps=30).x_adv
+    apgd = search(**victim, threat=threat, rule=AutoPGD(30), steps=30).x_adv
     square = search(**victim, threat=threat, rule=SquareSearch(200), steps=200, loss="margin", generator=key)
     accuracy = [robust_accuracy(victim, x_adv) for x_adv in (apgd, pgd(**victim, threat=threat), square.x_adv)]
     noise = robust_accuracy(victim, uniform_noise(**victim, threat=threat, steps=200, generator=key))
@@ -185,10 +186,10 @@ def test_apgd_is_as_strong_as_pgd_and_square_beats_noise(victim, sketches):
     assert bool((square.backwards == 0).all())
 
 
-def test_apgd_halves_its_step_row_by_row(victim, sketches):
+def test_apgd_halves_its_step_row_by_row(victim):
     lengths = []
 
-    class Watched(sketches.APGD):
+    class Watched(AutoPGD):
         def finished(self, state):
             lengths.append(state.length)
 
@@ -201,7 +202,7 @@ def test_apgd_halves_its_step_row_by_row(victim, sketches):
 
 def sketched_rules(sketches):
     return {
-        "apgd": (sketches.APGD(8), {}),
+        "apgd": (AutoPGD(8), {}),
         "ddn": (sketches.DDN(8), {"keep": "nearest"}),
         "cw": (sketches.CarliniWagner(4), {"keep": "nearest", "loss": "margin"}),
         "fab": (FastAdaptiveBoundary(8), {"keep": "nearest"}),
@@ -221,12 +222,13 @@ def test_no_row_of_a_sketch_looks_at_another(victim, sketches, name):
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["apgd", "ddn", "cw", "fab", "square", "nesterov", "pgd", "bim", "mim"])
+@pytest.mark.parametrize("name", ["apgd", "ddn", "cw", "fab", "square", "nesterov", "pgd", "bim", "mim", "apgd in L1"])
 def test_update_traces_as_one_graph(victim, sketches, name):
     others = {"pgd": ProjectedGradient(8, None), "bim": BasicIterative(8, None), "mim": MomentumIterative(8, None, 1.0)}
+    others["apgd in L1"] = AutoPGD(8)
     rule = others[name] if name in others else sketched_rules(sketches)[name][0]
     torch._dynamo.reset()  # what other tests compiled counts towards a limit
-    with Evaluator(**victim, threat=Linf(0.1)) as evaluator:
+    with Evaluator(**victim, threat=L1(3.0) if name.endswith("L1") else Linf(0.1)) as evaluator:
         task = evaluator.task(torch.arange(len(victim["x"])))
         noise = Noise(evaluator.key, task.row)
         state = rule.start(task, task.x, noise)
