@@ -726,13 +726,28 @@ MUTANTS = [
     Mutant("attacks/apgd.py", "changed < 0.95 * s.changed", "changed < 0 * s.changed", "tests/attacks/test_apgd.py"),
     Mutant("attacks/apgd.py", "s.length / 1.5", "s.length", "tests/attacks/test_apgd.py"),
     Mutant("attacks/apgd.py", "changed / 1.5, s.moves", "changed, s.moves", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "movable(ball, gradient, point), moves", "gradient, moves", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "30 * self.steps // 100", "0 * self.steps // 100", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "60 * self.steps // 100", "50 * self.steps // 100", "tests/attacks/test_apgd.py"),
     Mutant(
-        "attacks/apgd.py", "movable(threat, gradient, point), moves", "gradient, moves", "tests/attacks/test_apgd.py"
+        "attacks/apgd.py",
+        "choose(narrower, best, ahead)",
+        "choose(narrower, ahead, ahead)",
+        "tests/attacks/test_apgd.py",
     ),
-    Mutant("attacks/apgd.py", "self.forwards[task.row] += found.forwards", "pass", "tests/attacks/test_apgd.py"),
-    Mutant("attacks/apgd.py", "(30, 3.0), (30, 2.0)", "(30, 1.0), (30, 1.0)", "tests/attacks/test_apgd.py"),
+    Mutant(
+        "attacks/apgd.py", "choose(narrower, *pair)", "choose(narrower & False, *pair)", "tests/attacks/test_apgd.py"
+    ),
+    Mutant("attacks/apgd.py", "choose(uniform, far, point)", "point", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "choose(uniform, far, point)", "far", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "numel() / 10", "numel() * 10", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "eps / 10", "eps / 100", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "length = torch.where(sparser, eps, length)", "pass", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "choose(sparser, best, s.query)", "s.query", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "task.threat.project(point, task.x), 2 *", "point, 2 *", "tests/attacks/test_apgd.py"),
     Mutant("attacks/targets.py", "restart % count", "0", "tests/attacks/test_apgd.py"),
     Mutant("attacks/targets.py", "restart < count:", "restart < 1:", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/targets.py", "noise._replace(restart=0)", "noise", "tests/attacks/test_apgd.py"),
     Mutant("attacks/targets.py", "found.forwards + evaluator.forwards", "found.forwards", "tests/attacks/test_apgd.py"),
     Mutant("attacks/targets.py", "descending=True", "descending=False", "tests/attacks/test_apgd.py"),
     Mutant("kernels/pairs.py", "(top[:, 0] + beyond) / 2 + rounding", "0", "tests/attacks/test_jsma.py"),
@@ -832,11 +847,10 @@ MUTANTS = [
         "torch.where(opening, 0, torch.where(",
         "tests/attacks/test_square.py",
     ),
-    Mutant("attacks/square.py", "torch.where(opening, 0, height)", "height", "tests/attacks/test_square.py"),
     Mutant(
         "attacks/square.py",
-        "torch.where(opening, 0, height), torch.where(opening, 0, width)",
-        "height, width",
+        "torch.where(opening, 0, width)",
+        "width",
         "tests/attacks/test_square.py",
     ),
     Mutant("attacks/square.py", "odd=not linf", "odd=False", "tests/attacks/test_square.py"),
@@ -874,8 +888,8 @@ MUTANTS = [
     Mutant("attacks/square.py", ".all(1, keepdim=True)", ".any(1, keepdim=True)", "tests/attacks/test_square.py"),
     Mutant(
         "attacks/square.py",
-        "down.at(chance[:, 2]), across.at(chance[:, 3])",
-        "down.at(0 * chance[:, 2]), across.at(0 * chance[:, 3])",
+        "down.at(chance[:, 0]), across.at(chance[:, 1])",
+        "down.at(0 * chance[:, 0]), across.at(0 * chance[:, 1])",
         "tests/attacks/test_square.py",
     ),
     Mutant(
@@ -894,7 +908,7 @@ MUTANTS = [
     Mutant(
         "attacks/square.py", "torch.where(turned, above, beside) * sign", "above * sign", "tests/attacks/test_square.py"
     ),
-    Mutant("attacks/square.py", "** task.threat.p / x.shape[1]", "** task.threat.p", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", " / start.shape[1] ** (1 / p)", "", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "unused / x.shape[1]", "unused", "tests/attacks/test_square.py"),
     Mutant(
         "attacks/square.py", "_mass(given, p) + unused / x.shape[1]", "_mass(given, p)", "tests/attacks/test_square.py"
@@ -1311,7 +1325,7 @@ MUTANTS = [
     Mutant(
         "threats/base.py",
         "size.flatten(1).amax(1).clamp_min(numbers.tiny)",
-        "size.flatten(1).amax(1).clamp_min(1e-12)",
+        "size.flatten(1).amax(1).clamp_min(1)",
         "tests/threats/test_reach.py",
     ),
     Mutant(

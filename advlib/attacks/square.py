@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.attacks.windows import planes, pyramid, sides, span, tiles, window
+from advlib.attacks.windows import Span, planes, pyramid, sides, span, tiles, window
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
-from advlib.threats import L0, Linf, Threat
+from advlib.threats import L0, L1, Linf, Threat
 from advlib.threats.base import column
 
 if TYPE_CHECKING:
@@ -78,9 +78,11 @@ class SquareSearch(Rule[SquareState]):
         loss = torch.where(opening, -torch.inf, torch.where(better, feedback.loss, state.loss))
         plane, linf = planes(best), isinstance(task.threat, Linf)
         height, width = sides(self.shares(state.step), plane.shape[2], plane.shape[3], odd=not linf)
-        height, width = torch.where(opening, 0, height), torch.where(opening, 0, width)
-        propose = _vertices if linf else _transfers
-        query = propose(plane, height, width, task, _uniform(state))
+        chance = _uniform(state)
+        down = span(plane.shape[2], height, chance[:, 0])
+        across = span(plane.shape[3], torch.where(opening, 0, width), chance[:, 1])
+        propose = _vertices if linf else _summed if isinstance(task.threat, L1) else _transfers
+        query = propose(plane, down, across, task, chance[:, 2:])
         return SquareState(query.reshape(best.shape), best, loss, state.step + 1, state.chance)
 
     def shares(self, step: Tensor) -> Tensor:
@@ -110,14 +112,13 @@ def _stripes(task: Task, noise: Noise, _: Noise) -> Tensor:
     return torch.where(noise.uniform(low[:, :, :1]) < 0.5, low, high)
 
 
-def _vertices(best: Tensor, height: Tensor, width: Tensor, task: Task, chance: Tensor) -> Tensor:
+def _vertices(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor) -> Tensor:
     """Windows at the ends of ball and bounds, each channel at one end (algorithm 2)."""
     low, high = (planes(end) for end in task.threat.box(task.x))
-    down, across = span(best.shape[2], height, chance[:, 0]), span(best.shape[3], width, chance[:, 1])
-    up = chance[:, 5:] < 0.5
+    up = chance[:, 3:] < 0.5
     # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of a random pixel of
     # the window tells so where it matters, in small windows, without a look at all of them.
-    row, y, x = torch.arange(len(best), device=best.device), down.at(chance[:, 2]), across.at(chance[:, 3])
+    row, y, x = torch.arange(len(best), device=best.device), down.at(chance[:, 0]), across.at(chance[:, 1])
     ends, color = (low[row, :, y, x], high[row, :, y, x]), best[row, :, y, x]
     same = (color == torch.where(up, ends[1], ends[0])).all(1, keepdim=True)
     up = (up ^ same).unsqueeze(2).unsqueeze(3)
@@ -138,26 +139,27 @@ def _tiles(task: Task, noise: Noise, more: Noise) -> Tensor:
     grid = x.new_empty(len(x), x.shape[1], down.number, across.number)
     sign, turned = noise.signs(grid), more.uniform(grid[:, :1]) < 0.5
     sign, turned = (value[:, :, down.tile][:, :, :, across.tile] for value in (sign, turned))
-    mass = task.threat.radius(task.x).flatten(1) ** task.threat.p / x.shape[1]
-    return _stretched(torch.where(turned, above, beside) * sign, mass, task)
+    first = beside[:, :, down.tile == 0][:, :, :, across.tile == 0]
+    return _moved(x, torch.where(turned, above, beside) * sign, first, task)
 
 
-def _transfers(best: Tensor, height: Tensor, width: Tensor, task: Task, chance: Tensor) -> Tensor:
+def _transfers(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor) -> Tensor:
     """Pyramids in one window, paid for by the change in it, in another window, and what is left (algorithm 3)."""
     x, p, (lines, columns) = planes(task.x), task.threat.p, best.shape[2:]
-    down, across = span(lines, height, chance[:, 0]), span(columns, width, chance[:, 1])
     painted = window(down, across)
-    other = window(span(lines, height, chance[:, 2]), span(columns, width, chance[:, 3]))
-
+    beside = span(columns, across.size.squeeze(1), chance[:, 1])
+    other = window(span(lines, down.size.squeeze(1), chance[:, 0]), beside)
     change = best - x
     old, given = torch.where(painted, change, 0), torch.where(painted | other, change, 0)
     spent = _mass(change, p).sum(1, keepdim=True)
     unused = (task.threat.radius(task.x).flatten(1) ** p - spent).clamp_min(0)
-    new = pyramid(down, across, chance[:, 4:5] < 0.5, _power(task.threat)).unsqueeze(1)
-    sign = torch.where(chance[:, 5:] < 0.5, -1.0, 1.0).to(x).unsqueeze(2).unsqueeze(3)
+    new = pyramid(down, across, chance[:, 2:3] < 0.5, _power(task.threat)).unsqueeze(1)
+    sign = torch.where(chance[:, 3:] < 0.5, -1.0, 1.0).to(x).unsqueeze(2).unsqueeze(3)
     direction = old / _length(old, p) + sign * (new / _length(new, p))
     point = _stretched(direction, _mass(given, p) + unused / x.shape[1], task)
-    return torch.where(painted, point, torch.where(other, x, best))
+    moved = torch.where(painted, point, torch.where(other, x, best))
+    # rounding adds up over the proposals, and may leave the ball
+    return task.threat.project(moved.reshape(task.x.shape), task.x)
 
 
 def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
@@ -185,6 +187,32 @@ def _length(change: Tensor, p: float) -> Tensor:
     return torch.where(length > 0, length, 1)
 
 
+def _summed(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor) -> Tensor:
+    """Two more pyramids in each channel, for which the whole change pays in the projection.
+
+    In 2103.01208 change in the window and in another one pays before the projection; this breaks more.
+    """
+    heights = pyramid(down, across, chance[:, 2:3] < 0.5, _power(task.threat)).unsqueeze(1)
+    sign = torch.where(chance[:, 3:] < 0.5, -1.0, 1.0).to(best).unsqueeze(2).unsqueeze(3)
+    return _moved(best, sign * heights, heights, task)
+
+
+def _moved(start: Tensor, change: Tensor, single: Tensor, task: Task) -> Tensor:
+    """``start`` and a change along pyramids, each as large as a channel's share of the ball, projected.
+
+    Args:
+        start: ``(N, C, H, W)`` points inside the threat model.
+        change: ``(N, C, H, W)`` pyramids and zeros.
+        single: What is to have the length of a share, without the sign.
+        task: The rows.
+    """
+    p = task.threat.p
+    length = torch.linalg.vector_norm(single, ord=p, dim=(2, 3), keepdim=True)
+    share = planes(task.threat.radius(task.x)) / start.shape[1] ** (1 / p)
+    point = start + change * (share / torch.where(length > 0, length, 1))
+    return task.threat.project(point.reshape(task.x.shape), task.x)
+
+
 def square(
     model: Model,
     x: Tensor,
@@ -199,10 +227,9 @@ def square(
     """Searches at random, without gradients: changes a square window, and keeps it if the loss rises.
 
     Solves, per example, ``max loss(model(x_adv), y)`` over ball, bounds and mask, from values of the loss alone. In
-    Linf a window moves to vertices of ball and bounds. In L2 and L1 it takes over the change of another window, and
-    what the bounds cut off goes to the rest of it, which breaks more than the papers' form
-    (``benchmarks/square.py``). The last two dimensions are the plane of the windows, all before them its channels;
-    features ``(N, D)`` are a plane of one line.
+    Linf a window moves to vertices of ball and bounds. In L2 it takes over the change of another window, and what the
+    bounds cut off goes to the rest of it; in L1 pyramids are added in it, and the sum is projected. The last two
+    dimensions are the plane of the windows, all before them its channels; features ``(N, D)`` are a plane of one line.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
