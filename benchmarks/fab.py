@@ -76,9 +76,9 @@ def distances(run: Run, points: list[Tensor]) -> Tensor:
 
 def measured(run: Run, name: str) -> dict[str, object]:
     counted = Counted(run.model)
-    start = time.perf_counter()
+    start = time.process_time()
     points = ATTACKS[name](run, counted)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     distance = distances(run, points)
     row: dict[str, object] = {
         "network": run.network,
@@ -90,10 +90,15 @@ def measured(run: Run, name: str) -> dict[str, object]:
         "mean distance": distance.double().mean().item(),
         "forwards": counted.forwards / len(run.x),
         "backwards": counted.backwards / len(run.x),
-        "seconds": seconds,
+        "CPU seconds": seconds,
     }
     print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     return row
+
+
+def key(row: dict[str, object]) -> tuple[str, ...]:
+    """What tells a row of the results from another."""
+    return tuple(str(row[part]) for part in ("network", "threat", "attack"))
 
 
 def main() -> None:
@@ -103,6 +108,8 @@ def main() -> None:
     options.add_argument(
         "--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS), help="others' rows stay in the results"
     )
+    options.add_argument("--norms", nargs="+", choices=list(NORMS.values()), default=list(NORMS.values()))
+    options.add_argument("--networks", nargs="+", help="all by default")
     given = options.parse_args()
     found = common.environment(given)
     if "pyautoattack" in given.attacks:
@@ -121,12 +128,16 @@ def main() -> None:
         cases = [(case.name, case.model, case.x, case.y, [advlib.Linf(0.2), advlib.L2(1.5), advlib.L1(10.0)])]
 
     old = json.loads(given.out.read_text()) if given.out.exists() else {"rows": [], "environment": {}}
-    rows = [row for row in old["rows"] if row["attack"] not in given.attacks]
+    rows = old["rows"]
     for name, model, x, y, threats in cases:
         for threat in threats:
-            rows += [measured(Run(name, model, x, y, threat), attack) for attack in given.attacks]
+            if NORMS[threat.p] not in given.norms or name not in (given.networks or [name]):
+                continue
+            new = [measured(Run(name, model, x, y, threat), attack) for attack in given.attacks]
+            done = {key(row) for row in new}
+            rows = [row for row in rows if key(row) not in done] + new
             # written as it goes: the whole takes most of an hour on two cores
-            ordered = sorted(rows, key=lambda row: (row["network"], row["threat"], row["attack"]))
+            ordered = sorted(rows, key=key)
             common.save(
                 given.out,
                 {"environment": old["environment"] | found, "steps": STEPS, "targets": TARGETS, "rows": ordered},

@@ -189,9 +189,8 @@ class Threat(ABC):
         way = grad.sign() * column(rise, grad).sign()
         space = way * torch.clamp(way * numbers.max, low - x_adv, high - x_adv)
         size = grad.abs() * space.sign()
-        largest = size.flatten(1).amax(1)
-        largest = torch.where(largest > 0, largest, 1)  # so that neither squares nor sums under- or overflow
-        magnitude = size / column(largest, size)
+        largest = size.flatten(1).amax(1).clamp_min(numbers.tiny)
+        magnitude = size / column(largest, size)  # neither its squares nor its sums under- or overflow
         total = column((rise.abs() / largest).clamp_max(numbers.max), size)
         capacity = torch.minimum(space, total / magnitude.clamp_min(numbers.tiny))  # enough to do all of it alone
         change = self._least_change(magnitude, capacity, total) * way

@@ -52,6 +52,8 @@ X = [0.5, 0.5, 0.5, 0.9]
     ("threat", "grad", "rise", "expected"),
     [
         (Linf(0), [3.0, -4.0, 0.0, 1.0], 1.5, [0.7, 0.3, 0.5, 1.0]),  # 0.2 each of 7, and the last to its bound: 0.1
+        (Linf(0), [3.0, -4.0, 0.0, 1.0], 3.7, [1.0, 0.0, 0.5, 1.0]),  # a little more than there is
+        (L2(0), [3.0, -4.0, 0.0, 1.0], 3.7, [1.0, 0.0, 0.5, 1.0]),
         (L2(0), [3.0, -4.0, 0.0, 0.0], 2.5, [0.8, 0.1, 0.5, 0.9]),
         (L2(0), [3.0, -4.0, 0.0, 10.0], 2.25, [0.65, 0.3, 0.5, 1.0]),  # the last stops at its bound, having given 1.0
         (L1(0), [4.0, -3.0, 0.0, 2.0], 2.75, [1.0, 0.25, 0.5, 0.9]),  # the first to its bound, then the second
@@ -93,7 +95,7 @@ def test_ties(norm, expected):
 
 @pytest.mark.parametrize(("threat", "dual"), [(Linf(0, None), 1), (L2(0, None), 2), (L1(0, None), math.inf)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("scale", [1e-34, 1.0, 1e30])
 def test_without_bounds_it_is_the_rise_over_the_dual_norm(threat, dual, dtype, scale):
     grad = scale * torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     rise = scale * torch.tensor([0.0, 1e-3, 0.3, -20.0, 1e3], dtype=dtype)
@@ -105,10 +107,10 @@ def test_without_bounds_it_is_the_rise_over_the_dual_norm(threat, dual, dtype, s
 
 @pytest.mark.parametrize("norm", ALL)
 def test_a_large_gradient_without_room_does_not_hide_the_others(norm):
-    x, grad = torch.tensor([[[1.0, 0.5, 0.5]]]), torch.tensor([[[1e20, 3e-20, 1e-20]]])
-    rise = torch.tensor([1.5e-20])  # the second feature's alone
+    x, grad = torch.tensor([[[1.0, 0.5, 0.5]]]), torch.tensor([[[1e20, 3e-24, 1e-24]]])
+    rise = torch.tensor([1.5e-24])  # the second feature's alone
     point = make(norm, 0.0).reach(grad, rise, x)
-    assert ((point - x) * grad).sum().item() == pytest.approx(1.5e-20, rel=1e-5)
+    assert ((point - x) * grad).sum().item() == pytest.approx(1.5e-24, rel=1e-5, abs=0)
 
 
 def test_taken_in_order():
