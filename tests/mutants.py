@@ -692,7 +692,7 @@ MUTANTS = [
     Mutant("attacks/jsma.py", '{"keep": "first", **options}', "{**options}", "tests/attacks/test_jsma.py"),
     Mutant("attacks/jsma.py", "* (x.shape[1] if threat.per_pixel else 1)", "", "tests/attacks/test_jsma.py"),
     Mutant("attacks/jsma.py", "* math.ceil(width / abs(theta) - 1e-9)", "", "tests/attacks/test_jsma.py"),
-    Mutant("attacks/apgd.py", "length = 2 * task.threat", "length = task.threat", "tests/attacks/test_apgd.py"),
+    Mutant("attacks/apgd.py", "2 * task.threat.scale", "task.threat.scale", "tests/attacks/test_apgd.py"),
     Mutant("attacks/apgd.py", "loss > s.best_loss", "loss < s.best_loss", "tests/attacks/test_apgd.py"),
     Mutant("attacks/apgd.py", "(loss > s.loss)", "(loss >= s.loss)", "tests/attacks/test_apgd.py"),
     Mutant("attacks/apgd.py", "gains < 0.75 * s.period", "gains <= 0.75 * s.period", "tests/attacks/test_apgd.py"),
