@@ -1325,7 +1325,13 @@ MUTANTS = [
     Mutant(
         "threats/base.py",
         "size.flatten(1).amax(1).clamp_min(numbers.tiny)",
-        "size.flatten(1).amax(1).clamp_min(1)",
+        "size.flatten(1).amax(1)",
+        "tests/threats/test_reach.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "size.flatten(1).amax(1).clamp_min(numbers.tiny)",
+        "torch.ones_like(rise)",
         "tests/threats/test_reach.py",
     ),
     Mutant(
