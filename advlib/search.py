@@ -198,6 +198,8 @@ def search(
         raise ValueError(f"keep must be one of {', '.join(Keep.__args__)}, got {keep!r}")  # type: ignore[attr-defined]
     if keep == "last" and restarts > 1:
         raise ValueError(f"keep='last' compares nothing, so it takes restarts=1, got {restarts}")
+    if keep == "last" and rule.wanders:
+        raise ValueError("keep='last' returns the last point, which may be outside with this rule: keep='strongest'")
     evaluator = Evaluator(
         model,
         x,

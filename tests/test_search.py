@@ -216,6 +216,11 @@ def test_a_rule_that_wanders_is_judged_inside_the_threat_model_alone(keep):
     assert result.loss.tolist() == pytest.approx([0.1, -0.2])
 
 
+def test_the_last_point_of_a_rule_that_wanders_may_be_outside():
+    with pytest.raises(ValueError, match="keep='last' returns the last point, which may be outside"):
+        search(scalar, X, Y, Linf(0.4), Wander([[0.7, 0.6], [0.7, 0.8]]), steps=1, keep="last")
+
+
 def test_a_rule_that_wanders_may_find_nothing():
     result = search(scalar, X, Y, Linf(0.4), Wander([[0.7, 0.6], [0.7, 0.8]]), steps=1)
     assert offsets(result) == [0, 0]

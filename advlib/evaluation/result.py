@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 Verdict = Literal["reliable", "suspicious", "unreliable"]
@@ -198,6 +197,8 @@ class Evaluation:
 
 
 def _interval(right: Tensor) -> tuple[float, float]:
+    from scipy.stats import binomtest  # takes a second to import
+
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence_level=0.95, method="exact")
     return float(interval.low), float(interval.high)
 
