@@ -19,6 +19,13 @@ from advlib.models import Counted
 module = importlib.import_module("advlib.evaluation.evaluate")  # the name of the function hides it
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Blocks of 20 rows, and a plan with a little of everything."""
+    monkeypatch.setattr(module, "BLOCK", 20)
+    monkeypatch.setitem(PLANS, "standard", Plan(((0.5, 2),), 0.5, 2, 2, 3))
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -136,15 +143,8 @@ def same(a: Evaluation, b: Evaluation) -> None:
     ]
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Blocks of 20 rows, and a plan with a little of everything."""
-    monkeypatch.setattr(module, "BLOCK", 20)
-    monkeypatch.setitem(PLANS, "standard", Plan(((0.5, 2),), 0.5, 2, 2, 3))
-
-
 @pytest.mark.parametrize("threat", [Linf(0.05), L2(0.2), L1(0.5)])
-def test_the_same_result_for_any_batch_size_and_from_a_loader(threat, small):
+def test_the_same_result_for_any_batch_size_and_from_a_loader(threat):
     model, x, y = network()
     whole = quiet(model, x, y, threat)
     assert 0 < whole.robust_accuracy < 1
@@ -156,13 +156,13 @@ def test_the_same_result_for_any_batch_size_and_from_a_loader(threat, small):
     same(whole, quiet(model, iter([(x[:11], y[:11]), (x[11:], y[11:])]), threat=threat))
 
 
-def test_blocks_are_their_own_evaluations(small):
+def test_blocks_are_their_own_evaluations():
     model, x, y = network()
     whole, first = quiet(model, x, y, Linf(0.05)), quiet(model, x[:20], y[:20], Linf(0.05))
     assert torch.allclose(whole.x_adv[:20], first.x_adv, rtol=0, atol=1e-12)
 
 
-def test_rows_may_have_their_own_eps_in_blocks_and_streams(small):
+def test_rows_may_have_their_own_eps_in_blocks_and_streams():
     model, x, y = network()
     eps = torch.linspace(0, 0.1, 50, dtype=torch.float64)
     threat = Linf(eps)
