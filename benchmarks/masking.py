@@ -129,9 +129,8 @@ def judged(case: Case, seed: int) -> dict[str, Any]:
     with mock.patch.object(evaluation.findings, "diagnose", diagnose):
         generator = torch.Generator().manual_seed(seed)
         result = advlib.evaluate(model, x, y, threat, generator=generator, progress=False, batch_size=200)
-    wire = [stage for stage in result.stages if stage.name == "trip-wire"]
     numbers = {sign.finding.name: sign.value for sign in measured}
-    numbers["random search"] = wire[0].broken / wire[0].rows if wire else 0.0
+    numbers["random search"] = findings.random_share({stage.name: stage for stage in result.stages})
     return {
         "threat": result.threat,
         "clean": 100 * result.clean_accuracy,

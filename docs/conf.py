@@ -57,6 +57,7 @@ PUBLIC = [
     "advlib.models",
     "advlib.defenses",
     "advlib.training",
+    "advlib.evaluation",
     "advlib.noise",
     "advlib.search",
     "advlib.evaluator",

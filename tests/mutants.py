@@ -1762,30 +1762,33 @@ MUTANTS = [
     ),
     Mutant(
         "evaluation/findings.py",
-        "wire.broken < 3 or ",
+        " if stage.broken >= 3",
         "",
         "tests/evaluation/test_findings.py::test_random_search_may_break_three_percent",
     ),
     Mutant(
         "evaluation/findings.py",
-        "wire.broken < 3 or ",
-        "wire.broken < 4 or ",
+        "stage.broken >= 3",
+        "stage.broken >= 4",
         "tests/evaluation/test_findings.py::test_random_search_may_break_three_percent",
     ),
     Mutant(
         "evaluation/findings.py",
-        " or wire.broken <= 0.03 * wire.rows",
-        "",
+        "if share <= 0.03:",
+        "if share <= 0.05:",
         "tests/evaluation/test_findings.py::test_random_search_may_break_three_percent",
     ),
     Mutant(
         "evaluation/findings.py",
-        "wire.broken <= 0.03",
-        "wire.broken <= 0.05",
+        '("squares", "trip-wire")',
+        '("trip-wire",)',
         "tests/evaluation/test_findings.py::test_random_search_may_break_three_percent",
     ),
     Mutant(
-        "evaluation/findings.py", "wire is None or ", "", "tests/evaluation/test_findings.py::test_no_trip_wire_was_run"
+        "evaluation/findings.py",
+        '("squares", "trip-wire")',
+        '("squares",)',
+        "tests/evaluation/test_findings.py::test_random_search_may_break_three_percent",
     ),
     Mutant(
         "evaluation/findings.py",

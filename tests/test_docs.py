@@ -19,7 +19,7 @@ from advlib.attacks.square import SquareSearch
 from advlib.data import digits
 from advlib.noise import Noise
 from advlib.search import Evaluator, search
-from advlib.zoo import small_cnn, train
+from advlib.zoo import one_thread, small_cnn, train
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -245,3 +245,13 @@ def test_update_traces_as_one_graph(victim, sketches, name):
 def test_lbfgs_counts_what_each_row_takes(victim, sketches):
     assert bool((victim["model"](sketches.x_adv).argmax(1) != victim["y"][:4]).all())
     assert len(set(sketches.forwards.tolist())) > 1
+
+
+def test_the_page_on_evaluation_sees_through_a_quantizer(victim, capsys):
+    with one_thread():
+        run_page("evaluation.md", **victim)
+    printed = capsys.readouterr().out
+    pgd_leaves, masked, remedied = (int(share) for share in re.findall(r"(?:leaves|BPDA) (\d+)%", printed))
+    assert pgd_leaves > 80
+    assert "unreliable: ['vanishing gradients'" in printed
+    assert remedied < masked - 30

@@ -69,7 +69,8 @@ def in_turn(
 ) -> Tensor:
     """Runs attacks one after the other, each on the rows that the model still gets right.
 
-    After each attack the model is asked once more about what it found, which decides. See :func:`auto_attack`.
+    After each attack the model is asked once more about what it found, which decides. See
+    :func:`~advlib.attacks.auto_attack`.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.

@@ -70,10 +70,18 @@ def evaluate(
     """
     plan = schedule.check_budget(budget)
     check_counts(batch_size=batch_size)
+    if isinstance(y, Threat):
+        raise TypeError(
+            f"y must be labels, or left out where x yields them, got {y!r}: write threat={type(y).__name__}(...)"
+        )
     if not isinstance(threat, Threat):
         raise TypeError(f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}: threat=Linf(8/255)")
     if bool(torch.isinf(torch.as_tensor(threat.eps)).any()):
         raise ValueError(f"robust accuracy needs a finite eps, got {threat.eps}: say how far the adversary may go")
+    if hasattr(x, "__array__") and not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor (N, ...), got {type(x).__name__}: torch.as_tensor(x)")
+    if y is not None and not isinstance(y, Tensor):
+        raise TypeError(f"y must be a tensor of labels (N,), got {type(y).__name__}: torch.tensor(y)")
     if isinstance(x, Tensor) and y is None:
         raise TypeError("y must be the labels of x, got None: evaluate(model, x, y, threat)")
     if not isinstance(x, Tensor) and y is not None:
@@ -111,7 +119,7 @@ def evaluate(
     if certified is not None and len(certified) != start:
         raise ValueError(f"certified must have one entry per row, got {len(certified)} for {start} rows")
     stages = _added(done)
-    wire = findings.trip_wire(stages)
+    wire = findings.random_search(stages)
     return Evaluation(
         threat=_text(threat),
         budget=budget,

@@ -57,15 +57,21 @@ def _spread(rows: Tensor) -> Tensor:
     return rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]
 
 
-def trip_wire(stages: dict[str, Stage]) -> Finding | None:
-    """Judges by what random search broke of the rows that every gradient attack had left, over all blocks."""
-    wire = stages.get("trip-wire")
-    if wire is None or wire.broken < 3 or wire.broken <= 0.03 * wire.rows:
+def random_share(stages: dict[str, Stage]) -> float:
+    """The larger share that random squares broke, three rows at least, of those that gradient attacks had left."""
+    squares = [stages[name] for name in ("squares", "trip-wire") if name in stages]
+    return max((stage.broken / stage.rows for stage in squares if stage.broken >= 3), default=0.0)
+
+
+def random_search(stages: dict[str, Stage]) -> Finding | None:
+    """Judges by what random squares broke, over all blocks."""
+    share = random_share(stages)
+    if share <= 0.03:
         return None
     return Finding(
         "random search",
         "unreliable",
-        f"random squares broke {wire.broken} of the {wire.rows} rows that the gradient attacks had left",
+        f"random squares broke {100 * share:.1f} % of the rows that the gradient attacks had left",
         "The gradients do not lead to what breaks the model",
         "Run square with 5,000 steps, and a transfer attack from an undefended model",
     )

@@ -129,7 +129,7 @@ class Evaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the robust accuracy is to be trusted: the worst that a finding says of it."""
+        """The worst that a finding says of the robust accuracy, or ``"reliable"``."""
         return max((finding.verdict for finding in self.findings), key=_VERDICTS.index, default="reliable")
 
     def __str__(self) -> str:

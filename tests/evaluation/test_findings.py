@@ -13,7 +13,7 @@ from torch.autograd import grad as inner
 
 from advlib import L2, Linf, evaluate
 from advlib.evaluation import Finding, Stage
-from advlib.evaluation.findings import SAMPLE, diagnose, signs, trip_wire
+from advlib.evaluation.findings import SAMPLE, diagnose, random_search, signs
 from advlib.evaluation.rows import Rows
 from advlib.losses import margin
 from advlib.models import BPDA
@@ -88,15 +88,17 @@ def test_verdicts_order_the_findings():
     assert dataclasses.replace(result, findings=(suspicious, unreliable, suspicious)).verdict == "unreliable"
 
 
+@pytest.mark.parametrize("stage", ["squares", "trip-wire"])
 @pytest.mark.parametrize(("rows", "broken", "fires"), [(100, 3, False), (99, 3, True), (9, 2, False), (100, 4, True)])
-def test_random_search_may_break_three_percent(rows, broken, fires):
-    finding = trip_wire({"trip-wire": Stage("trip-wire", rows, broken, 0, 0, 0.0)})
+def test_random_search_may_break_three_percent(stage, rows, broken, fires):
+    quiet = Stage("other", 100, 0, 0, 0, 0.0)
+    finding = random_search({"squares": quiet, "trip-wire": quiet, stage: Stage(stage, rows, broken, 0, 0, 0.0)})
     assert (finding is not None) == fires
     assert finding is None or (finding.verdict, finding.name) == ("unreliable", "random search")
 
 
-def test_no_trip_wire_was_run():
-    assert trip_wire({}) is None
+def test_no_random_search_was_run():
+    assert random_search({}) is None
 
 
 def test_probabilities():
