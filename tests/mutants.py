@@ -1609,9 +1609,7 @@ MUTANTS = [
         "tests/evaluation/test_evaluate.py",
     ),
     Mutant("evaluation/rows.py", "rows = self.left(rows)\n        if", "if", "tests/evaluation/test_evaluate.py"),
-    Mutant(
-        "evaluation/rows.py", "count = max(least, round(", "count = max(0, round(", "tests/evaluation/test_evaluate.py"
-    ),
+    Mutant("evaluation/rows.py", "math.ceil(share", "int(share", "tests/evaluation/test_evaluate.py"),
     Mutant(
         "evaluation/rows.py",
         "self.margin[left].topk(",

@@ -13,6 +13,7 @@ from torch import nn
 
 import advlib
 from advlib import attacks, data, defenses, gradients, losses, models, search, threats, training, zoo
+from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.bim import BasicIterative
 
 SLOW = {"advlib.demo.demo"}  # the demonstration itself, tested in tests/test_demo.py
@@ -43,6 +44,8 @@ def names():
     digits = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
     return {
         **public,
+        "advlib": advlib,
+        "AutoPGD": AutoPGD,
         "torch": torch,
         "nn": nn,
         "model": model,

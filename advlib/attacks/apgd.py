@@ -132,7 +132,8 @@ class SparsePGD(Rule[SparseState]):
 
         ball, eps = self._ball(task, step), self._radius(task, step)
         check = s.since >= max(16 * self.steps // 1000, 1)  # 4 % of the last stage's updates
-        changed = (best != x).flatten(1).sum(1).to(loss)
+        rounding = 8 * torch.finfo(x.dtype).eps * column(x.flatten(1).abs().amax(1), x)
+        changed = ((best - x).abs() > rounding).flatten(1).sum(1).to(loss)
         sparser = check & (changed < 0.95 * s.changed)
         length = torch.where(check, torch.maximum(s.length / 1.5, eps / 10), s.length)
         length = torch.where(sparser, eps, length)

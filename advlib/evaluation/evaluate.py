@@ -65,8 +65,8 @@ def evaluate(
             one that the model errs on, or there are no rows.
 
     Example:
-        >>> result = advlib.evaluate(model, x, y, Linf(8 / 255))
-        >>> result.robust_accuracy, result.verdict
+        >>> result = advlib.evaluate(model, x, y, Linf(8 / 255), progress=False)
+        >>> accuracy, verdict = result.robust_accuracy, result.verdict
     """
     plan = schedule.check_budget(budget)
     check_counts(batch_size=batch_size)

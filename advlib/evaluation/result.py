@@ -80,8 +80,8 @@ class Evaluation:
             None where the result was read from it.
 
     Example:
-        >>> result = advlib.evaluate(model, x, y, Linf(8 / 255))
-        >>> print(result)
+        >>> result = advlib.evaluate(model, x, y, Linf(8 / 255), progress=False)
+        >>> table = str(result)
     """
 
     threat: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -84,16 +85,15 @@ class Rows:
         """Those of some rows that nothing has broken yet, as an index; by default of all."""
         return self.standing.nonzero().squeeze(1) if rows is None else rows[self.standing[rows]]
 
-    def nearest(self, share: float, of: int | None = None, least: int = 5) -> Tensor:
-        """The rows left with the largest margins.
+    def nearest(self, share: float, of: int | None = None) -> Tensor:
+        """The rows left with the largest margins, at least one as long as there are any.
 
         Args:
             share: How many, as a share of ``of``.
             of: A number of rows; by default of those left.
-            least: How many at least, as long as there are so many.
         """
         left = self.left()
-        count = max(least, round(share * (len(left) if of is None else of)))
+        count = math.ceil(share * (len(left) if of is None else of))
         return left[self.margin[left].topk(min(count, len(left))).indices]
 
     def attack(self, stage: str, rows: Tensor, rule: Rule[Any], steps: int, **options: Any) -> None:

@@ -47,7 +47,9 @@ def test_the_generator_decides(name, threat, shape):
     y = classes(model, x)
     first = call(name, model, x, y, threat, generator=seeded(1))
     assert torch.equal(call(name, model, x, y, threat, generator=seeded(1)), first)
-    assert not torch.equal(call(name, model, x, y, threat, generator=seeded(2)), first)
+    other = call(name, model, x, y, threat, generator=seeded(2))
+    # the nearest success may be that of a run without chance
+    assert ATTACKS[name].minimal or not torch.equal(other, first)
 
 
 @every(shapes=("features",), where=lambda row: row.random)
