@@ -52,7 +52,7 @@ class Plan:
 
 
 PLANS: dict[Budget, Plan] = {
-    "quick": Plan(),
+    "quick": Plan(crossings=1),
     "standard": Plan(((0.3, 2), (0.16, 3), (0.08, 5), (0.04, 10)), 0.5, 2, 4),
     "thorough": Plan(((0.5, 2), (0.25, 4), (0.1, 25), (0.03, 200)), 1.0, 9, 16, 30),
 }
