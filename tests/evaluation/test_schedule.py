@@ -90,12 +90,12 @@ def test_donors_are_rows_that_the_model_gives_another_class_nearest_first():
 def test_classes_are_tried_by_the_distance_of_their_boundary():
     model = nn.Linear(2, 4, bias=False).double()
     with torch.no_grad():
-        model.weight.copy_(torch.tensor([[1.0, 0.0], [0.9, 0.0], [-3.0, 0.0], [0.0, 9.0]]))
-    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)  # logits 1, .9, -3, 0; slopes to others .1, 4, (1, 9)
-    order = schedule._by_distance(rows_of(model, x, LABEL, Linf(0.01)), torch.tensor([0]))
-    assert order.tolist() == [[3, 1, 2]]  # at 1/10, ties of 1 and 1 in the order of the logits
-    order = schedule._by_distance(rows_of(model, x, LABEL, L2(0.01)), torch.tensor([0]))
-    assert order.tolist() == [[3, 1, 2]]
+        model.weight.copy_(torch.tensor([[1.0, 0.0], [0.9, 0.0], [-3.0, 3.0], [0.0, 9.0]]))
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)  # logits 1, 0.9, -3, 0: the true class leads by 0.1, 4, 1
+    rows = rows_of(model, x, LABEL, Linf(0.01))  # distances 0.1 / 0.1, 4 / 7, 1 / 10
+    assert schedule._by_distance(rows, torch.tensor([0])).tolist() == [[3, 2, 1]]
+    rows = rows_of(model, x, LABEL, L2(0.01))  # 0.1 / 0.1, 4 / 5, 1 / 9.06
+    assert schedule._by_distance(rows, torch.tensor([0])).tolist() == [[3, 2, 1]]
 
 
 # -- who is attacked with what --------------------------------------------------------------------------------------
