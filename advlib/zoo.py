@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from advlib.defenses import Objective, Standard
 from advlib.defenses.base import Attack, check_attack
-from advlib.evaluator import Model
+from advlib.evaluator import Model, check_counts
 
 
 def small_cnn(channels: int = 1, size: int = 28, classes: int = 10, *, seed: int = 0) -> nn.Sequential:
@@ -99,6 +99,7 @@ def growing(attack: partial[Tensor], calls: int) -> Attack:
         >>> objective = AdversarialTraining(growing(partial(pgd, threat=Linf(0.3), steps=5, keep="last"), calls=300))
     """
     check_attack(attack, needs_threat=True)
+    check_counts(calls=calls)
     threat, count = attack.keywords["threat"], itertools.count(1)
 
     def grown(model: Model, x: Tensor, y: Tensor, **options: Any) -> Tensor:

@@ -148,3 +148,5 @@ def test_a_radius_that_grows_needs_a_threat_model(attack):
     with pytest.raises(TypeError, match=r"attack lacks its threat model: functools\.partial\(pgd, threat="):
         growing(attack, calls=10)
     assert growing(partial(attack, threat=Linf(0.1)), calls=10)
+    with pytest.raises(ValueError, match="calls must be a whole number of at least 1, got 0"):
+        growing(partial(attack, threat=Linf(0.1)), calls=0)
