@@ -10,11 +10,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from advlib import L0, L1, L2, Linf, evaluate
+from advlib.attacks.pgd import ProjectedGradient
 from advlib.evaluation import Evaluation
 from advlib.evaluation.rows import Rows, ranked_by_margin
 from advlib.evaluation.schedule import PLANS, Plan
 from advlib.losses import cross_entropy, margin
 from advlib.models import Counted
+from advlib.search import SearchResult
 
 module = importlib.import_module("advlib.evaluation.evaluate")  # the name of the function hides it
 
@@ -123,6 +125,7 @@ def test_a_break_is_verified_in_full_precision():
         quiet(Watch(), x, y, Linf(0.2, bounds=None), budget="quick")
     assert {True, False} == set(seen)
     assert seen[0] is False  # the clean answers
+    assert seen.count(False) > 1  # and those that verify
 
 
 def network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -319,6 +322,19 @@ def test_the_nearest_rows_have_the_largest_margins():
     assert rows.nearest(0.5, of=11).tolist() == order[:6].tolist()
     rows.standing[order[0]] = False
     assert rows.nearest(0.1).tolist() == order[1:3].tolist()
+
+
+def test_rows_that_left_are_not_attacked_and_worse_points_not_kept():
+    model, x, _ = problem(rows=20)
+    rows = block(model, x, model(x).argmax(1), Linf(1e-3, bounds=None))
+    rows.standing[:5] = False
+    rows.attack("some", torch.arange(20), ProjectedGradient(2), 2)
+    assert rows.stages["some"].rows == 15
+    best, reached = rows.best.clone(), rows.margin.clone()
+    worse = SearchResult(x, reached < -1e9, reached - 1, reached, reached, reached)
+    rows.take("some", torch.arange(20), worse)
+    assert torch.equal(rows.best, best)
+    assert torch.equal(rows.margin, reached)
 
 
 # -- bad input --------------------------------------------------------------------------------------------------
