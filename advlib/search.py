@@ -53,6 +53,12 @@ class Rule(ABC, Generic[State]):
             noise: What the rows may draw from at step 0.
         """
 
+    def enter(self, init: Tensor, task: Task) -> Tensor:
+        """Where a run starts that is told to at ``init``: within the threat model, or bounds and mask if it wanders."""
+        if self.wanders:
+            return torch.clamp(init, *task.threat.limits(task.x))
+        return task.threat.project(init, task.x)
+
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
         """What is evaluated and differentiated, ``(N,)`` values each; by default the one loss of the call."""
         return (loss(output, task.y, task.target),)
@@ -315,10 +321,7 @@ class _Driver:
 
     def _point(self, task: Task, restart: int, noise: Noise) -> Tensor:
         if self.init is not None and restart == 0:
-            init = self.init[task.row]
-            if self.rule.wanders:
-                return torch.clamp(init, *task.threat.limits(task.x))
-            return task.threat.project(init, task.x)
+            return self.rule.enter(self.init[task.row], task)
         return task.threat.sample(task.x, noise.stream(255)) if self.random_start else task.x
 
     def _may_look(self, step: int) -> bool:

@@ -333,9 +333,7 @@ MUTANTS = [
         "nan=torch.inf, neginf",
         "tests/laws/test_model_untouched.py -k nan_logits",
     ),
-    Mutant(
-        "search.py", "            success = success & task.threat.contains(point, task.x)\n", "", "tests/test_search.py"
-    ),
+    Mutant("search.py", "success, loss = success & inside,", "success, loss = success,", "tests/test_search.py"),
     Mutant(
         "search.py",
         "torch.where(success, -task.threat.distance(point, task.x), -torch.inf)",
@@ -403,13 +401,11 @@ MUTANTS = [
         "Noise(self.evaluator.key, task.row)",
         "tests/test_search.py",
     ),
-    Mutant(
-        "search.py", "task.threat.project(self.init[task.row], task.x)", "self.init[task.row]", "tests/test_search.py"
-    ),
+    Mutant("search.py", "self.rule.enter(self.init[task.row], task)", "self.init[task.row]", "tests/test_search.py"),
     Mutant(
         "search.py",
-        "task.threat.project(self.init[task.row], task.x)",
-        "task.threat.project(self.init[:len(task.row)], task.x)",
+        "self.rule.enter(self.init[task.row], task)",
+        "self.rule.enter(self.init[: len(task.row)], task)",
         "tests/test_search.py tests/laws/test_independence.py",
     ),
     Mutant(
@@ -1580,8 +1576,8 @@ MUTANTS = [
     Mutant("search.py", "return torch.clamp(init, *task.threat.limits(task.x))", "return init", "tests/test_search.py"),
     Mutant(
         "search.py",
-        "            if self.rule.wanders:\n                return",
-        "            if False:\n                return",
+        "        if self.wanders:\n            return",
+        "        if False:\n            return",
         "tests/test_search.py",
     ),
     Mutant(
@@ -1719,8 +1715,8 @@ MUTANTS = [
     ),
     Mutant(
         "evaluation/evaluate.py",
-        "[rest_x[BLOCK:]], [rest_y[BLOCK:]], held - BLOCK",
-        "[], [], held - BLOCK",
+        "[rest_x[whole:]], [rest_y[whole:]], held - whole",
+        "[], [], held - whole",
         "tests/evaluation/test_evaluate.py",
     ),
     Mutant("evaluation/evaluate.py", ", torch.inference_mode(False):", ":", "tests/evaluation/test_evaluate.py"),

@@ -13,16 +13,11 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Threat
-from advlib.threats.base import column
+from advlib.threats.base import choose, column
 from advlib.threats.l1 import movable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """``torch.where`` with one condition per row."""
-    return torch.where(column(condition, yes), yes, no)
 
 
 class MomentumState(NamedTuple):

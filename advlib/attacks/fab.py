@@ -15,17 +15,12 @@ from advlib.losses import Loss, margin
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
-from advlib.threats.base import column
+from advlib.threats.base import choose, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _FINAL_STEPS = 3  # as in the paper
-
-
-def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """``torch.where`` with one condition per row."""
-    return torch.where(column(condition, yes), yes, no)
 
 
 def _unchanged(output: Any) -> Tensor:

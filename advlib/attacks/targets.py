@@ -61,9 +61,7 @@ class InTurn(Rule[Any]):
         if restart < count:  # to the rule, the first run at each class is a first run
             noise = noise._replace(restart=0)
             if self.init is not None:
-                point = self.init[task.row]
-                inside = torch.clamp(point, *task.threat.limits(task.x))
-                point = inside if self.wanders else task.threat.project(point, task.x)
+                point = self.enter(self.init[task.row], task)
         return self.rule.start(self._aimed(task), point, noise)
 
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:

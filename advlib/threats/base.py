@@ -34,6 +34,11 @@ def column(value: Tensor, like: Tensor) -> Tensor:
     return value.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """``torch.where`` with one condition per row."""
+    return torch.where(column(condition, yes), yes, no)
+
+
 @dataclass(frozen=True)
 class Threat(ABC):
     """The points that the adversary may choose: a ball around ``x``, within bounds, where the mask allows.
