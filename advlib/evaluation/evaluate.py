@@ -167,10 +167,11 @@ def _blocks(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         inputs.append(x)
         labels.append(y)
         held += len(x)
-        while held >= BLOCK:
-            rest_x, rest_y = torch.cat(inputs), torch.cat(labels)
-            yield rest_x[:BLOCK], rest_y[:BLOCK]
-            inputs, labels, held = [rest_x[BLOCK:]], [rest_y[BLOCK:]], held - BLOCK
+        if held >= BLOCK:  # joined and copied once, however many blocks that makes
+            whole, rest_x, rest_y = held // BLOCK * BLOCK, torch.cat(inputs), torch.cat(labels)
+            for start in range(0, whole, BLOCK):
+                yield rest_x[start : start + BLOCK], rest_y[start : start + BLOCK]
+            inputs, labels, held = [rest_x[whole:]], [rest_y[whole:]], held - whole
     if held:
         yield torch.cat(inputs), torch.cat(labels)
 
