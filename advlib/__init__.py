@@ -18,5 +18,4 @@ from advlib.threats import L0 as L0
 from advlib.threats import L1 as L1
 from advlib.threats import L2 as L2
 from advlib.threats import Linf as Linf
-
-__version__ = "0.1.0"
+from advlib.version import __version__ as __version__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 import warnings
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
@@ -18,6 +19,7 @@ from advlib.evaluation.schedule import Budget
 from advlib.evaluator import GradientMaskingWarning, Model, check_counts
 from advlib.noise import Key
 from advlib.threats import Threat
+from advlib.version import __version__
 
 BLOCK = 1000  # rows that are ranked among one another
 
@@ -34,6 +36,7 @@ def evaluate(
     certified: Tensor | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
+    examples: bool = True,
     progress: bool = True,
 ) -> Evaluation:
     """Finds out how robust a model is, and how far the number is to be trusted.
@@ -54,6 +57,7 @@ def evaluate(
         batch_size: Rows asked at once; None means a block. It does not change the result beyond the model's own
             rounding.
         generator: Source of the call's one random key; None means torch's global generator.
+        examples: Whether the result holds the inputs and what broke them; not where they are more than memory holds.
         progress: Whether to show a bar with the falling accuracy.
 
     Returns:
@@ -110,7 +114,7 @@ def evaluate(
             schedule.run(rows, plan)
             if index == 0:
                 found = findings.diagnose(rows)
-            rows.forget()
+            rows.forget(examples)
             done.append(rows)
             bar.update(sum(len(part.standing) for part in done) - bar.n)
             start = stop
@@ -120,17 +124,33 @@ def evaluate(
         raise ValueError(f"certified must have one entry per row, got {len(certified)} for {start} rows")
     stages = _added(done)
     wire = findings.random_search(stages)
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(rows, name) for rows in done])
+
+    names = ("y", "correct", "robust", "predicted", "distance", "samples", "certified")
     return Evaluation(
         threat=_text(threat),
         budget=budget,
-        correct=torch.cat([rows.correct for rows in done]).cpu(),
-        robust=torch.cat([rows.robust for rows in done]).cpu(),
+        seed=torch.initial_seed() if generator is None else generator.initial_seed(),
+        versions=_versions(done[0].correct.device),
         broken_by=tuple(name for rows in done for name in rows.broken_by),
-        certified=torch.cat([rows.certified for rows in done]).cpu(),
         stages=tuple(stages.values()),
         findings=found if wire is None else (*found, wire),
-        x_adv=torch.cat([rows.x_adv for rows in done]),
+        **{name: joined(name).cpu() for name in names},
+        x=joined("x") if examples else None,
+        x_adv=joined("x_adv") if examples else None,
     )
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "advlib": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": hardware,
+    }
 
 
 def _seed(generator: torch.Generator | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch import Tensor
 Verdict = Literal["reliable", "suspicious", "unreliable"]
 
 CLEAN = "clean"  # what broke a row that the model errs on unperturbed
+_FLAGS = ("correct", "robust", "certified")
 _VERDICTS: tuple[Verdict, ...] = ("reliable", "suspicious", "unreliable")
 
 
@@ -69,15 +71,22 @@ class Evaluation:
     Args:
         threat: The threat model, as text.
         budget: The budget it was given.
+        seed: First seed of the generator that it was given, or of torch's global one.
+        versions: Of advlib, Python and torch, and the device it ran on.
+        y: ``(N,)`` true classes.
         correct: ``(N,)`` bool, whether the model is right about the clean row.
         robust: ``(N,)`` bool, whether it is right about the clean row, and no attack broke it.
         broken_by: What broke each row: the name of a stage, ``"clean"`` where the model errs unperturbed, and ``""``
             where nothing did.
+        predicted: ``(N,)`` the class that the model gives ``x_adv``.
+        distance: ``(N,)`` distance of ``x_adv`` from ``x`` in the threat's norm, infinite where nothing broke the row.
+        samples: ``(N,)`` forward and backward passes that stages spent on each row.
         certified: ``(N,)`` bool, rows that were given as proved robust, and never attacked.
         stages: What was done, in order.
         findings: Reasons not to trust the robust accuracy.
-        x_adv: ``(N, ...)`` the point that broke each row, and the clean row elsewhere; not part of the JSON, and
-            None where the result was read from it.
+        x: ``(N, ...)`` the clean rows; not part of the JSON, and None where the result was read from it or was not to
+            hold examples.
+        x_adv: ``(N, ...)`` the point that broke each row, and the clean row elsewhere; None where ``x`` is.
 
     Example:
         >>> result = advlib.evaluate(model, x, y, Linf(8 / 255), progress=False)
@@ -86,12 +95,19 @@ class Evaluation:
 
     threat: str
     budget: str
+    seed: int
+    versions: dict[str, str]
+    y: Tensor
     correct: Tensor
     robust: Tensor
     broken_by: tuple[str, ...]
+    predicted: Tensor
+    distance: Tensor
+    samples: Tensor
     certified: Tensor
     stages: tuple[Stage, ...]
     findings: tuple[Finding, ...]
+    x: Tensor | None = dataclasses.field(default=None, repr=False)
     x_adv: Tensor | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -126,6 +142,11 @@ class Evaluation:
     def backward_samples(self) -> int:
         """Inputs whose gradient was taken."""
         return sum(stage.backward_samples for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """How long the stages took."""
+        return sum(stage.seconds for stage in self.stages)
 
     @property
     def verdict(self) -> Verdict:
@@ -165,9 +186,12 @@ class Evaluation:
 
     def to_json(self) -> str:
         """The result as JSON, without the adversarial examples."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "x_adv"}
-        for name in ("correct", "robust", "certified"):
+        fields = {name: getattr(self, name) for name in _saved()}
+        for name in _FLAGS:
             fields[name] = fields[name].int().tolist()
+        for name in ("y", "predicted", "samples"):
+            fields[name] = fields[name].tolist()
+        fields["distance"] = [value if math.isfinite(value) else None for value in self.distance.tolist()]
         for name in ("stages", "findings"):
             fields[name] = [dataclasses.asdict(part) for part in fields[name]]
         figures = ("clean_accuracy", "robust_accuracy", "clean_interval", "robust_interval", "verdict")
@@ -175,25 +199,34 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        """The result that :meth:`to_json` wrote; ``x_adv`` is None.
+        """The result that :meth:`to_json` wrote; ``x`` and ``x_adv`` are None.
 
         Raises:
             ValueError: If the text is no such result.
         """
         try:
             fields: dict[str, Any] = json.loads(text)
-            for name in ("correct", "robust", "certified"):
+            for name in _FLAGS:
                 fields[name] = torch.tensor(fields[name], dtype=torch.bool)
+            for name in ("y", "predicted", "samples"):
+                fields[name] = torch.tensor(fields[name], dtype=torch.int64)
+            lengths = [math.inf if value is None else value for value in fields["distance"]]
+            fields["distance"] = torch.tensor(lengths, dtype=torch.float64)
             fields["stages"] = tuple(Stage(**stage) for stage in fields["stages"])
             fields["findings"] = tuple(Finding(**finding) for finding in fields["findings"])
             fields["broken_by"] = tuple(fields["broken_by"])
-            return cls(**{name.name: fields[name.name] for name in dataclasses.fields(cls) if name.name != "x_adv"})
+            return cls(**{name: fields[name] for name in _saved()})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the text must be what to_json() wrote, got {text[:60]!r}: {error}") from error
 
     def broken(self) -> dict[str, int]:
         """How many rows each stage broke, the clean errors included, most first."""
         return dict(Counter(name for name in self.broken_by if name).most_common())
+
+
+def _saved() -> list[str]:
+    """The fields that are part of the JSON."""
+    return [field.name for field in dataclasses.fields(Evaluation) if field.name not in ("x", "x_adv")]
 
 
 def _interval(right: Tensor) -> tuple[float, float]:

@@ -62,7 +62,10 @@ class Rows:
         self.stages: dict[str, Stage] = {}
         self.x_adv = self.x.clone()
         self.broken_by = [""] * len(x)
-        self.correct = (self.logits.argmax(1) == self.y) & ~self.logits.isnan().any(1)
+        self.predicted = self.logits.argmax(1)
+        self.distance = self.x.new_full((len(x),), math.inf, dtype=torch.float64)
+        self.samples = torch.ones_like(self.y)
+        self.correct = (self.predicted == self.y) & ~self.logits.isnan().any(1)
         if bool((certified & ~self.correct).any()):
             wrong = int((certified & ~self.correct).sum())
             raise ValueError(
@@ -72,6 +75,7 @@ class Rows:
         self.standing = self.correct & ~certified
         for row in (~self.correct).nonzero().squeeze(1).tolist():
             self.broken_by[row] = CLEAN
+        self.distance[~self.correct] = 0
         self.best = self.x.clone()  # the point of each row with the largest margin
         self.margin = margin(self.logits, self.y)
         self.count(CLEAN, rows=len(x), broken=int((~self.correct).sum()), forward=len(x))
@@ -128,6 +132,7 @@ class Rows:
                 **{"keep": "first", **options},
             )
             self.count(stage, forward=int(found.forwards.sum()), backward=int(found.backwards.sum()))
+            self.samples[rows] += found.forwards + found.backwards
             self.take(stage, rows, found)
 
     def take(self, stage: str, rows: Tensor, found: SearchResult) -> None:
@@ -142,11 +147,13 @@ class Rows:
 
     def verify(self, stage: str, rows: Tensor, points: Tensor) -> None:
         """Asks the user's own model once more, in full precision, and lets rows leave that it errs on."""
-        logits = self.ask(points, stage)
-        errs = logits.argmax(1) != self.y[rows]
-        errs &= ~logits.isnan().any(1) & self.threat.rows(rows).contains(points, self.x[rows])
+        logits, threat, x = self.ask(points, stage), self.threat.rows(rows), self.x[rows]
+        self.samples[rows] += 1
+        predicted = logits.argmax(1)
+        errs = (predicted != self.y[rows]) & ~logits.isnan().any(1) & threat.contains(points, x)
         broken = rows[errs]
-        self.x_adv[broken], self.standing[broken] = points[errs], False
+        self.x_adv[broken], self.standing[broken], self.predicted[broken] = points[errs], False, predicted[errs]
+        self.distance[broken] = threat.distance(points, x)[errs].double()
         for row in broken.tolist():
             self.broken_by[row] = stage
         self.count(stage, broken=len(broken))
@@ -171,9 +178,11 @@ class Rows:
         old = self.stages.get(name, Stage(name, 0, 0, 0, 0, 0.0))
         self.stages[name] = old + Stage(name, rows, broken, forward, backward, seconds)
 
-    def forget(self) -> None:
+    def forget(self, examples: bool) -> None:
         """Lets go of what only the attacks need, so that a long stream holds its results alone."""
-        del self.model, self.x, self.y, self.threat, self.logits, self.best, self.margin
+        del self.model, self.threat, self.logits, self.best, self.margin
+        if not examples:
+            del self.x, self.x_adv
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[None]:

@@ -109,6 +109,7 @@ def _by_distance(rows: Rows, some: Tensor) -> Tensor:
     with guard(rows.model):
         slopes = jacobian(rows.model, rows.x[some], torch.cat([y, likely], dim=1)).nan_to_num()
     rows.count("targets", forward=len(some), backward=len(some) * slopes.shape[1])
+    rows.samples[some] += 1 + slopes.shape[1]
     apart = logits.gather(1, y) - logits.gather(1, likely)
     rates = []
     for slope in slopes[:, 1:].unbind(1):

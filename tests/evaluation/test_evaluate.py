@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 
 import pytest
 import torch
@@ -256,9 +257,15 @@ def test_figures_and_intervals():
     result = Evaluation(
         threat="Linf(0.1)",
         budget="quick",
+        seed=0,
+        versions={},
+        y=torch.zeros(10, dtype=torch.int64),
         correct=torch.tensor([True] * 9 + [False]),
         robust=torch.tensor([True] * 5 + [False] * 5),
         broken_by=("",) * 5 + ("first",) * 4 + ("clean",),
+        predicted=torch.tensor([0] * 5 + [1] * 5),
+        distance=torch.tensor([math.inf] * 5 + [0.1] * 4 + [0]),
+        samples=torch.ones(10, dtype=torch.int64),
         certified=torch.zeros(10, dtype=torch.bool),
         stages=(),
         findings=(),
@@ -272,11 +279,50 @@ def test_figures_and_intervals():
     assert "an upper bound" in str(result)
 
 
+def test_what_is_told_of_each_row():
+    model, x, y = network()
+    passes = 0
+
+    def counted(points):
+        nonlocal passes
+        passes += len(points)
+        return model(points)
+
+    threat = Linf(0.05)
+    result = quiet(counted, x, y, threat)
+    broken = ~result.robust
+    assert 0 < int(broken.sum()) < 50
+    assert torch.equal(result.x, x)
+    assert torch.equal(result.y, y)
+    assert torch.equal(result.predicted, model(result.x_adv).argmax(1))
+    assert torch.equal(result.distance[broken], threat.distance(result.x_adv, x)[broken])
+    assert bool(result.distance[result.robust].isinf().all())
+    looked = sum(s.forward_samples for s in result.stages if s.name.startswith("findings"))
+    spent = sum(s.forward_samples + s.backward_samples for s in result.stages if not s.name.startswith("findings"))
+    assert int(result.samples.sum()) == spent, [s.name for s in result.stages]
+    assert passes == result.forward_samples >= looked
+    assert int(result.samples[result.robust].min()) > int(result.samples[broken].min())
+    assert result.seconds == pytest.approx(sum(stage.seconds for stage in result.stages))
+    assert set(result.versions) == {"advlib", "python", "torch", "device"}
+
+
+def test_a_result_without_examples():
+    model, x, y = network()
+    result = quiet(model, x, y, Linf(0.05), examples=False, generator=seeded(7), budget="quick")
+    assert result.x is None
+    assert result.x_adv is None
+    assert result.seed == 7
+    assert len(result.samples) == 50
+
+
 def test_json_there_and_back():
     model, x, y = network()
     result = quiet(model, x, y, Linf(0.05), certified=torch.zeros(50, dtype=torch.bool))
     again = Evaluation.from_json(result.to_json())
+    assert again.x is None
     assert again.x_adv is None
+    assert torch.equal(again.distance, result.distance)
+    assert again.distance.isinf().any()
     assert again.to_json() == result.to_json()
     assert str(again) == str(result)
     assert torch.equal(again.robust, result.robust)
