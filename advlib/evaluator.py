@@ -350,11 +350,12 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 
 
 def _finite(gradient: Tensor) -> Tensor:
-    """The gradient with zeros for NaN, and the largest numbers for infinities."""
+    """The gradient with zeros for NaN, and numbers for infinities whose differences are finite too."""
     # a sum reads each number once and writes none; elsewhere a look at it would wait for the device
     if gradient.device.type == "cpu" and bool(gradient.sum().isfinite()):
         return gradient
-    return torch.nan_to_num(gradient, nan=0.0)
+    most = torch.finfo(gradient.dtype).max / 2
+    return torch.nan_to_num(gradient, 0.0, most, -most)
 
 
 def _values_only(ask: Ask, points: Tensor) -> Estimate:

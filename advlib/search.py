@@ -22,7 +22,7 @@ from advlib.gradients import GradientSource, autograd
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.threats import Threat
-from advlib.threats.base import column
+from advlib.threats.base import choose, column
 
 State = TypeVar("State", bound=tuple[Any, ...])
 Keep = Literal["strongest", "first", "nearest", "last"]
@@ -330,8 +330,12 @@ class _Driver:
 
     def _chosen(self, better: Tensor, point: Tensor, best: Tensor) -> Tensor:
         """The point in the rows where it is better, and the best so far in the others."""
-        if better.device.type == "cpu" and bool(better.all()):  # elsewhere a look would wait for the device
-            return point
+        if better.device.type == "cpu":  # elsewhere a look would wait for the device
+            if bool(better.all()):
+                return point
+            chosen = choose(better, point, best)
+            if bool(chosen.sum().isfinite()):  # a rule may propose what is not
+                return chosen
         return torch.where(column(better, point), point, best)
 
     def _ask(self, points: Tensor, task: Task, order: int, noise: Noise) -> Feedback:

@@ -82,14 +82,12 @@ class FastAdaptiveBoundary(Rule[FABState]):
     def update(self, state: FABState, feedback: Feedback, task: Task, noise: Noise) -> FABState:
         s, x, threat, success = state, task.x, task.threat, feedback.success
         lead, gradient = nearest_boundary(feedback, threat)
-
-        def linearized(at: Tensor) -> Tensor:
-            return lead + (gradient * (at - s.query)).flatten(1).sum(1)
-
         # The paper asks again at the point stepped back to; the gradient in front, a tenth of the way on, serves too.
-        point = choose(success, torch.lerp(x, s.query, self.beta), s.query)
-        near = threat.reach(gradient, -linearized(point), point)
-        far = threat.reach(gradient, -linearized(x), x)
+        part = torch.where(success, self.beta, 1.0).to(lead)
+        point = torch.lerp(x, s.query, column(part, x))
+        lead_at_x = lead - (gradient * (s.query - x)).flatten(1).sum(1)
+        near = threat.reach(gradient, -torch.lerp(lead_at_x, lead, part), point)
+        far = threat.reach(gradient, -lead_at_x, x)
         here, there = threat.distance(near, point), threat.distance(far, x)
         share = here / (here + there).clamp_min(torch.finfo(x.dtype).tiny)
         ahead = torch.lerp(
@@ -98,9 +96,10 @@ class FastAdaptiveBoundary(Rule[FABState]):
             column(share.clamp_max(self.alpha_max), x),
         )
 
-        s = self._judged(s, feedback, task, linearized(x))
-        between = torch.lerp(x, s.best, column(self._between(s) / s.distance, x))
-        return s._replace(query=choose(self._searches(s), between, torch.clamp(ahead, *threat.limits(x))))
+        s = self._judged(s, feedback, task, lead_at_x)
+        searches, ahead = self._searches(s), torch.clamp(ahead, *threat.limits(x))
+        part = torch.where(searches, self._between(s) / s.distance.clamp_min(torch.finfo(x.dtype).tiny), 0)
+        return s._replace(query=choose(searches, torch.lerp(x, s.best, column(part, x)), ahead))
 
     def _searches(self, s: FABState) -> Tensor:
         """``(N,)`` bool, the rows whose query belongs to the final search."""

@@ -13,7 +13,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Linf, Threat
-from advlib.threats.base import column
+from advlib.threats.base import choose, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,7 +73,7 @@ class SquareSearch(Rule[SquareState]):
 
     def update(self, state: SquareState, feedback: Feedback, task: Task, noise: Noise) -> SquareState:
         better = feedback.loss > state.loss
-        best = torch.where(column(better, state.query), state.query, state.best)
+        best = choose(better, state.query, state.best)
         opening = state.step < 0  # nothing can be better than the stripes yet, which come next, whatever their loss
         loss = torch.where(opening, -torch.inf, torch.where(better, feedback.loss, state.loss))
         plane, linf = planes(best), isinstance(task.threat, Linf)
@@ -118,11 +118,11 @@ def _vertices(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor
     up = chance[:, 3:] < 0.5
     # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of a random pixel of
     # the window tells so where it matters, in small windows, without a look at all of them.
-    row, y, x = torch.arange(len(best), device=best.device), down.at(chance[:, 0]), across.at(chance[:, 1])
-    ends, color = (low[row, :, y, x], high[row, :, y, x]), best[row, :, y, x]
-    same = (color == torch.where(up, ends[1], ends[0])).all(1, keepdim=True)
-    up = (up ^ same).unsqueeze(2).unsqueeze(3)
-    return torch.where(window(down, across), torch.where(up, high, low), best)
+    pixel = (down.at(chance[:, 0]) * best.shape[3] + across.at(chance[:, 1])).view(-1, 1, 1).expand(*best.shape[:2], 1)
+    least, most, color = (plane.flatten(2).gather(2, pixel).squeeze(2) for plane in (low, high, best))
+    same = (color == torch.where(up, most, least)).all(1, keepdim=True)
+    end = torch.lerp(low, high, (up ^ same).to(best.dtype).unsqueeze(2).unsqueeze(3))
+    return torch.lerp(best, end, window(down, across).to(best.dtype))
 
 
 def _power(threat: Threat) -> int:

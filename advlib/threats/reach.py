@@ -27,9 +27,9 @@ def by_level(magnitude: Tensor, direction: Tensor, capacity: Tensor, rise: Tenso
     steep = magnitude * direction
 
     def excess(t: Tensor) -> tuple[Tensor, Tensor]:
-        wanted = t * direction
-        value = (magnitude * torch.minimum(wanted, capacity)).sum(1, keepdim=True) - rise
-        growing = (capacity - wanted).sign().clamp_min(0)  # in a third of the time that a comparison takes
+        filled = torch.minimum(t * direction, capacity)
+        value = (magnitude * filled).sum(1, keepdim=True) - rise
+        growing = (capacity - filled).sign()  # in a third of the time that a comparison takes
         return value, (steep * growing).sum(1, keepdim=True)
 
     low = rise / steep.sum(1, keepdim=True).clamp_min(1)  # at least 1 in every row that is not zero

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from advlib.threats.base import may_look
+
 _STEPS = 48  # were every Newton step bad, half of these would still bisect the bracket to 24 bits
 
 
@@ -38,14 +40,13 @@ def increasing_root(
     """
     point = root = start
     nearest = torch.full_like(low, float("inf"))
-    may_stop = low.device.type == "cpu" and not torch.compiler.is_compiling()
     for _ in range(_STEPS):
         value, slope = function(point)
         size = value.abs()
         slow = size > nearest / 2
         nearer = (size < nearest) & (nearest > tolerance)  # a row that has arrived stays, whatever the others do
         root, nearest = torch.where(nearer, point, root), torch.where(nearer, size, nearest)
-        if may_stop and bool((nearest <= tolerance).all()):
+        if may_look(low) and bool((nearest <= tolerance).all()):
             break
         below = value <= 0
         low, high = torch.where(below, point, low), torch.where(below, high, point)

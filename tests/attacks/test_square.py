@@ -122,7 +122,7 @@ def proposal(threat, x, best, chosen, share, steps=None, step=0.0):
         chance[:, :64] = chosen
         low = torch.zeros(rows, dtype=torch.float64)
         feedback = Feedback((low - 2,), (), flat(x), task.y)
-        state = SquareState(torch.full_like(x, torch.nan), best, low, low + step, chance)
+        state = SquareState(torch.full_like(x, 9.0), best, low, low + step, chance)
         return rule.update(state, feedback, task, Noise(evaluator.key, task.row)).query
 
 
