@@ -45,7 +45,8 @@ napoleon_use_rtype = False
 # References that nobody wrote: the types in signatures. Those written in docstrings and pages must resolve.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:class", r"(torch|collections|functools|os)\..*|Tensor|Model|Bounds|advlib\..*\.(Self|State)")
+    ("py:class", r"(torch|collections|functools|os)\..*|Tensor|Model|Bounds|advlib\..*\.(Self|State)"),
+    ("py:class", "Figure|Axes|PathLike"),  # imported for the type checker alone
 ]
 
 PUBLIC = [
@@ -58,6 +59,7 @@ PUBLIC = [
     "advlib.defenses",
     "advlib.training",
     "advlib.evaluation",
+    "advlib.testing",
     "advlib.noise",
     "advlib.search",
     "advlib.evaluator",

@@ -255,3 +255,23 @@ def test_the_page_on_evaluation_sees_through_a_quantizer(victim, capsys):
     assert pgd_leaves > 80
     assert "unreliable: ['vanishing gradients'" in printed
     assert remedied < masked - 30
+
+
+def test_the_page_on_reports_writes_what_it_names(victim, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with one_thread():
+        run_page("report.md", **victim)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"report.html", "fall.pdf", "compared.html", "rows.csv", "examples.npz", "pictures"}
+    survived = int(re.match(r"(\d+) of", capsys.readouterr().out)[1])
+    assert survived == len(list((tmp_path / "pictures").iterdir())) > 0
+
+
+def test_the_page_on_curves_prints_what_it_says(victim, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with one_thread():
+        names = run_page("curves.md", **victim)
+    assert names["curve"].accuracy[0] > 0.9 > 0.1 > names["curve"].accuracy[-1]
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    assert "['2.9%'] ('noisy',)" in capsys.readouterr().out
+    assert names["found"].least["Linf"] == 2 * names["found"].radius

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import advlib
-from advlib import attacks, data, defenses, gradients, losses, models, search, threats, training, zoo
+from advlib import attacks, data, defenses, gradients, losses, models, search, testing, threats, training, zoo
 from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.bim import BasicIterative
 
@@ -39,7 +39,7 @@ def names():
         model[1].weight.copy_(torch.randn(10, 36, generator=generator))
     x = torch.rand(6, 1, 6, 6, generator=generator)
     y = model(x).argmax(1)
-    modules = (advlib, attacks, data, defenses, gradients, losses, models, search, threats, training, zoo)
+    modules = (advlib, attacks, data, defenses, gradients, losses, models, search, testing, threats, training, zoo)
     public = {name: value for module in modules for name, value in vars(module).items() if not name.startswith("_")}
     digits = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
     return {
@@ -65,14 +65,15 @@ def names():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_example(name, capsys):
+def test_example(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the files go that an example writes
     test = EXAMPLES[name]
     test.globs.update(names())
     failed, _ = doctest.DocTestRunner().run(test)
     assert not failed, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [attacks, defenses, threats, training, models])
+@pytest.mark.parametrize("module", [attacks, defenses, testing, threats, training, models])
 def test_everything_that_a_user_calls_first_has_an_example(module):
     for name, value in vars(module).items():
         warning = inspect.isclass(value) and issubclass(value, Warning)

@@ -7,10 +7,19 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from advlib.evaluation.curves import Curve
+    from advlib.evaluation.export import SavedPictures
+    from advlib.evaluator import Model
+    from advlib.threats import Threat
 
 Verdict = Literal["reliable", "suspicious", "unreliable"]
 
@@ -218,6 +227,110 @@ class Evaluation:
             return cls(**{name: fields[name] for name in _saved()})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the text must be what to_json() wrote, got {text[:60]!r}: {error}") from error
+
+    def plot(self) -> Figure:
+        """Draws how the accuracy fell: the share of rows still right after so many passes on each.
+
+        Returns:
+            A matplotlib figure, made outside ``pyplot``: ``figure.savefig(path)``.
+
+        Raises:
+            ModuleNotFoundError: If matplotlib is not installed.
+
+        Example:
+            >>> result = advlib.evaluate(model, x, y, Linf(0.1), budget="quick", progress=False)
+            >>> result.plot().savefig("fall.png")
+        """
+        from advlib.evaluation.figures import plot
+
+        return plot(self)
+
+    def save(self, path: str | PathLike[str], *, title: str = "Robustness", curve: Curve | None = None) -> None:
+        """Writes the result as one HTML page that holds all it shows and loads nothing.
+
+        Args:
+            path: The file to write; it appears complete or not at all.
+            title: Heading of the page, such as the model's name.
+            curve: Robust accuracy against eps, to be drawn as well.
+
+        Raises:
+            ModuleNotFoundError: If matplotlib is not installed.
+            OSError: If the file cannot be written.
+            TypeError: If ``curve`` is anything else.
+
+        Example:
+            >>> result = advlib.evaluate(model, x, y, Linf(0.1), budget="quick", progress=False)
+            >>> result.save("report.html", title="A linear model")
+        """
+        from advlib.evaluation.report import save
+
+        save(self, path, title, curve)
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Writes a table with one line for each row: label, what broke it, prediction, distance and passes.
+
+        The columns are those of this class; ``distance`` is empty where nothing broke the row.
+
+        Args:
+            path: The file to write; it appears complete or not at all.
+
+        Raises:
+            OSError: If the file cannot be written.
+
+        Example:
+            >>> result = advlib.evaluate(model, x, y, Linf(0.1), budget="quick", progress=False)
+            >>> result.to_csv("rows.csv")
+        """
+        from advlib.evaluation.export import write_table
+
+        write_table(self, path)
+
+    def save_examples(self, path: str | PathLike[str]) -> None:
+        """Writes ``x``, ``x_adv``, ``y``, ``predicted``, ``correct``, ``robust`` and ``distance`` for ``numpy.load``.
+
+        Args:
+            path: The ``.npz`` file to write; it appears complete or not at all.
+
+        Raises:
+            OSError: If the file cannot be written.
+            ValueError: If the result holds no examples.
+
+        Example:
+            >>> result = advlib.evaluate(model, x, y, Linf(0.1), budget="quick", progress=False)
+            >>> result.save_examples("examples.npz")
+        """
+        from advlib.evaluation.export import write_examples
+
+        write_examples(self, path)
+
+    def save_pictures(self, folder: str | PathLike[str], model: Model, threat: Threat) -> SavedPictures:
+        """Writes what broke rows as 8-bit PNG files: those that, when rounded, still do, inside the threat model.
+
+        Rounds to the nearest grey level, or where this leaves the threat model, towards the clean picture. A file's
+        name tells row, label and prediction, as in ``017_3_as_8.png``.
+
+        Args:
+            folder: Where the files go; it is made if need be.
+            model: The model that was evaluated.
+            threat: The threat model that it was evaluated within.
+
+        Returns:
+            How many survive: ``SavedPictures(broken, inside, breaking, saved)``.
+
+        Raises:
+            ModuleNotFoundError: If Pillow, which comes with matplotlib, is not installed.
+            OSError: If the folder cannot be written.
+            ValueError: If the result holds no examples, or they are no images with values in [0, 1].
+
+        Example:
+            >>> result = advlib.evaluate(model, x, y, Linf(0.1), budget="quick", progress=False)
+            >>> survived = result.save_pictures("pictures", model, Linf(0.1))
+            >>> survived.saved <= survived.broken
+            True
+        """
+        from advlib.evaluation.export import write_pictures
+
+        return write_pictures(self, folder, model, threat)
 
     def broken(self) -> dict[str, int]:
         """How many rows each stage broke, the clean errors included, most first."""
