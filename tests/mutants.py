@@ -2014,13 +2014,13 @@ MUTANTS = [
     ),
     Mutant("evaluation/report.py", "doubted if doubts else bound", "bound", "tests/evaluation/test_report.py"),
     Mutant(
-        "evaluation/report.py",
+        "evaluation/gallery.py",
         "0.5 + factor * (changed - clean)",
         "0.5 + changed - clean",
         "tests/evaluation/test_report.py",
     ),
     Mutant(
-        "evaluation/report.py",
+        "evaluation/gallery.py",
         "torch.linspace(0, len(broken) - 1, min(_SHOWN, len(broken))).round().long()",
         "slice(0, _SHOWN)",
         "tests/evaluation/test_report.py",
@@ -2038,7 +2038,7 @@ MUTANTS = [
         "curves",
         "tests/evaluation/test_report.py",
     ),
-    Mutant("evaluation/report.py", "max(image.shape) < _SMALL", "True", "tests/evaluation/test_report.py"),
+    Mutant("evaluation/gallery.py", "max(image.shape) < _SMALL", "True", "tests/evaluation/test_report.py"),
     Mutant(
         "evaluation/figures.py", "(result.samples <= at)", "(result.samples < at)", "tests/evaluation/test_report.py"
     ),
