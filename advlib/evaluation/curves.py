@@ -222,8 +222,7 @@ def _pull_in(model: Model, x: Tensor, y: Tensor, threat: Threat, points: Tensor,
     with warnings.catch_warnings(), torch.inference_mode(False):
         warnings.simplefilter("ignore", GradientMaskingWarning)  # what it says, findings say better
         rows = Rows(model, x, y, threat, certified, generator, batch_size, lambda rows: None)
-        init = rows.threat.project(points, rows.x)
-        rows.attack("pulled in", rows.left(), ProjectedGradient(10, first=0.5), 10, init=init)
+        rows.attack("pulled in", rows.left(), ProjectedGradient(10, first=0.5), 10, init=points)  # projected first
     return rows
 
 

@@ -134,7 +134,7 @@ def tradeoff(models: Mapping[str, tuple[float, float] | Evaluation]) -> Tradeoff
     if not models:
         raise ValueError("there must be models to compare, got none")
     pairs = {name: _accuracies(name, entry) for name, entry in models.items()}
-    lines = {name: (Fraction(clean), Fraction(robust)) for name, (clean, robust) in pairs.items()}
+    lines = {name: (_exact(clean), _exact(robust)) for name, (clean, robust) in pairs.items()}
     share, line = Fraction(0), max(lines.values())  # of equal ones without an adversary, the more robust one
     ends: list[tuple[Fraction, tuple[Fraction, Fraction]]] = [(share, line)]
     while above := [other for other in lines.values() if other[1] > line[1]]:
@@ -147,6 +147,11 @@ def tradeoff(models: Mapping[str, tuple[float, float] | Evaluation]) -> Tradeoff
     )
     chosen = {name for stretch in best for name in stretch.models}
     return Tradeoff(pairs, best, tuple(name for name in pairs if name not in chosen))
+
+
+def _exact(share: float) -> Fraction:
+    """The share of some rows that a float stands for."""
+    return Fraction(share).limit_denominator(10**6)
 
 
 def _crossing(line: tuple[Fraction, Fraction], other: tuple[Fraction, Fraction]) -> Fraction:

@@ -130,6 +130,26 @@ def test_what_belongs_to_rows_stays_with_them():
     assert float(curve.broken_at[::2].max()) <= 5.0
 
 
+def test_a_mask_that_all_rows_share():
+    model, x, y = problem()
+    curve = quiet(model, x, y, Linf(5.0, bounds=None, mask=torch.arange(6) == 2), eps=[0.1, 5.0])
+    assert bool(((curve.x_adv != x).sum(0) > 0).tolist() == [False, False, True, False, False, False])
+
+
+def test_the_model_is_asked_in_batches():
+    model, x, y = problem()
+    sizes = set()
+
+    def watched(points):
+        sizes.add(len(points))
+        return model(points)
+
+    quiet(watched, x, y, Linf(0.4, bounds=None), eps=[0.2, 0.4], batch_size=3)
+    curve_sizes = sorted(sizes)
+    assert curve_sizes[-1] <= 32  # the findings look at 32 rows at once
+    assert len(x) not in sizes
+
+
 def test_the_end_of_the_curve_and_the_radius_zero():
     model, x, y = problem()
     assert quiet(model, x, y, Linf(0.4, bounds=None)).eps == pytest.approx(tuple(0.05 * step for step in range(9)))

@@ -67,6 +67,15 @@ def test_a_pair_wherever_it_is(place, monkeypatch):
     }
 
 
+def test_in_linf_features_do_not_add_up(monkeypatch):
+    monkeypatch.setattr(module, "_HELD", 1)  # no pair is looked at before all features are
+    x = torch.zeros(4, 128)
+    x[1, 0] = 0.6
+    x[2:] = 1.0
+    x[3] = 0.5
+    assert nearest_class_distances(x, torch.arange(4)).pairs["Linf"].rows == (0, 3)
+
+
 def test_most_pairs_are_given_up_early(monkeypatch):
     seen = []
     cdist_ = torch.cdist

@@ -53,7 +53,7 @@ def test_ties():
     robust = tradeoff({"a": (0.75, 0.25), "b": (0.5, 0.25)})  # equal with nothing else
     assert (robust.best, robust.never) == ((Stretch(("a",), 0.0, 1.0),), ("b",))
     # in floating point these three lines do not meet in one point
-    assert tradeoff({"a": (0.3, 0.1), "b": (0.3, 0.1), "c": (0.1, 0.1)}).never == ("c",)
+    assert tradeoff({"a": (0.5, 0.0), "b": (0.4, 0.1), "c": (0.3, 0.2)}).never == ("b",)
 
 
 def test_one_model_and_accuracies_of_nothing_and_everything():
