@@ -62,6 +62,12 @@ class Key:
             self._words = (value & _WORD, (value >> 32) & _WORD)
         return self._words
 
+    @property
+    def word(self) -> int:
+        """The key as one number in [0, 2**64), with which another generator may be seeded."""
+        low, high = self.words
+        return low | high << 32
+
 
 class Noise(NamedTuple):
     """The noise that some rows see at one step of one restart.

@@ -93,8 +93,7 @@ def in_turn(
     check_counts(batch_size=batch_size)
     with Evaluator(model, x, y, threat, loss="margin", logits_of=logits_of) as evaluator:
         x, y, threat = evaluator.x, evaluator.y, evaluator.threat
-        low, high = Key(generator).words
-        own = torch.Generator().manual_seed(low | high << 32)
+        own = torch.Generator().manual_seed(Key(generator).word)
 
         def answer(points: Tensor) -> Tensor:
             return evaluator.logits_of(evaluator.model(points))

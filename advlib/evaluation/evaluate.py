@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import warnings
 from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +15,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from advlib.evaluation import findings, schedule
-from advlib.evaluation.result import Evaluation, Finding, Stage
+from advlib.evaluation.blocks import Block, Chance, Folder, settings_of
+from advlib.evaluation.result import Evaluation, Stage
 from advlib.evaluation.rows import Rows
 from advlib.evaluation.schedule import Budget
 from advlib.evaluator import GradientMaskingWarning, Model, check_counts
 from advlib.noise import Key
 from advlib.threats import Threat
+from advlib.training import processes
 from advlib.version import __version__
 
 BLOCK = 1000  # rows that are ranked among one another
@@ -36,6 +40,8 @@ def evaluate(
     certified: Tensor | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
+    path: str | os.PathLike[str] | None = None,
+    distributed: bool = False,
     examples: bool = True,
     progress: bool = True,
 ) -> Evaluation:
@@ -57,6 +63,10 @@ def evaluate(
         batch_size: Rows asked at once; None means a block. It does not change the result beyond the model's own
             rounding.
         generator: Source of the call's one random key; None means torch's global generator.
+        path: Folder in which what is known is kept after each attack, so that the same call goes on where a killed one
+            was; None keeps nothing.
+        distributed: Whether all processes of torch.distributed's default group make this call, with the same
+            arguments: each takes every so many blocks, and all get the whole result.
         examples: Whether the result holds the inputs and what broke them; not where they are more than memory holds.
         progress: Whether to show a bar with the falling accuracy.
 
@@ -66,7 +76,8 @@ def evaluate(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If ``x`` leaves the bounds, shapes and values disagree, ``eps`` is infinite, a certified row is
-            one that the model errs on, or there are no rows.
+            one that the model errs on, there are no rows, or ``path`` holds an evaluation of something else.
+        OSError: If ``path`` cannot be written to.
 
     Example:
         >>> result = advlib.evaluate(model, x, y, Linf(8 / 255), progress=False)
@@ -74,6 +85,83 @@ def evaluate(
     """
     plan = schedule.check_budget(budget)
     check_counts(batch_size=batch_size)
+    threat = _checked(x, y, threat)
+    batches: Batches = [(x, y)] if isinstance(x, Tensor) and y is not None else _on_device(model, x)
+    ranks, rank = (processes.world_size(), processes.rank()) if distributed else (1, 0)
+    seed = torch.initial_seed() if generator is None else generator.initial_seed()
+    chance = Chance(seed, Key(generator).word)
+    folder: Folder | None = None
+    done: dict[int, Block] = {}
+    start = 0
+    bar = tqdm(total=len(x) if isinstance(x, Tensor) else _rows_of(x), unit="row", disable=not progress or rank > 0)
+    with bar, warnings.catch_warnings(), torch.inference_mode(False):
+        warnings.simplefilter("ignore", GradientMaskingWarning)  # what it says, findings say better
+
+        def tell(rows: Rows | None = None) -> None:
+            held = [block.robust for block in done.values()] + ([] if rows is None else [rows.robust.cpu()])
+            settled = sum(len(block.y) for block in done.values())
+            bar.update(settled + (0 if rows is None else int((~rows.standing).sum())) - bar.n)
+            bar.set_postfix_str(f"robust accuracy {100 * float(torch.cat(held).double().mean()):.1f} %")
+
+        for index, (inputs, labels) in enumerate(_blocks(batches)):
+            begin, start = start, start + len(inputs)
+            within = _part(threat, x if isinstance(x, Tensor) else None, begin, start)
+            proved = _proved(certified, inputs, begin, start)
+            if index == 0:
+                if path is not None and rank == 0:
+                    settings = settings_of(model, inputs, threat=threat, budget=budget, certified=certified)
+                    folder = Folder(Path(path), settings, chance, generator is not None)
+                    chance = folder.chance
+                if ranks > 1:
+                    chance = processes.gathered(chance)[0]
+                    folder = Folder(Path(path), {}, chance, False) if path is not None and rank > 0 else folder
+            if index % ranks != rank:
+                continue
+            block = folder.done(index, inputs, labels) if folder is not None else None
+            if block is None:
+                keys = torch.Generator().manual_seed((chance.key + index) % 2**63)
+                rows = Rows(model, inputs, labels, within, proved, keys, batch_size, tell)
+                if folder is not None:
+                    folder.resume(index, rows)
+                schedule.run(rows, plan)
+                rows.keep = None  # after a kill, findings are looked for anew
+                block = Block.of(rows, findings.diagnose(rows) if index == 0 else ())
+                if folder is not None:
+                    folder.finish(index, block)
+            done[index] = block if examples else block.without_examples()
+            tell()
+    if start == 0:
+        raise ValueError("there must be rows to evaluate, got none: look at the loader, or at how x was sliced")
+    if certified is not None and len(certified) != start:
+        raise ValueError(f"certified must have one entry per row, got {len(certified)} for {start} rows")
+    if ranks > 1:
+        done = dict(pair for part in processes.gathered(done) for pair in part.items())
+    known = {"threat": _text(threat), "budget": budget, "seed": chance.seed, "versions": _versions(inputs.device)}
+    return _joined([done[index] for index in sorted(done)], examples, known)
+
+
+def _joined(blocks: list[Block], examples: bool, known: dict[str, Any]) -> Evaluation:
+    """The result of all blocks, in order."""
+    stages = _added(blocks)
+    wire = findings.random_search(stages)
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(block, name) for block in blocks])
+
+    names = ("y", "correct", "robust", "predicted", "distance", "samples", "certified")
+    told: dict[str, Any] = {**known, **{name: joined(name) for name in names}}
+    return Evaluation(
+        **told,
+        broken_by=tuple(name for block in blocks for name in block.broken_by),
+        stages=tuple(stages.values()),
+        findings=blocks[0].findings + (() if wire is None else (wire,)),
+        x=joined("x") if examples else None,
+        x_adv=joined("x_adv") if examples else None,
+    )
+
+
+def _checked(x: object, y: object, threat: object) -> Threat:
+    """The threat model, where the arguments are of the right types."""
     if isinstance(y, Threat):
         raise TypeError(
             f"y must be labels, or left out where x yields them, got {y!r}: write threat={type(y).__name__}(...)"
@@ -90,72 +178,14 @@ def evaluate(
         raise TypeError("y must be the labels of x, got None: evaluate(model, x, y, threat)")
     if not isinstance(x, Tensor) and y is not None:
         raise ValueError("an iterable of batches brings its own labels: evaluate(model, loader, threat=threat)")
-    batches: Batches = [(x, y)] if isinstance(x, Tensor) and y is not None else _on_device(model, x)
-    total = len(x) if isinstance(x, Tensor) else _rows_of(x)
-    seed, start = _seed(generator), 0
-    done: list[Rows] = []
-    found: tuple[Finding, ...] = ()
-    bar = tqdm(total=total, unit="row", disable=not progress)
-    with bar, warnings.catch_warnings(), torch.inference_mode(False):
-        warnings.simplefilter("ignore", GradientMaskingWarning)  # what it says, findings say better
-
-        def tell(rows: Rows) -> None:
-            settled = sum(len(part.standing) for part in done) + int((~rows.standing).sum())
-            bar.update(settled - bar.n)
-            held = [part.robust for part in done] + [rows.robust]
-            bar.set_postfix_str(f"robust accuracy {100 * float(torch.cat(held).double().mean()):.1f} %")
-
-        for index, (inputs, labels) in enumerate(_blocks(batches)):
-            stop = start + len(inputs)
-            within = _part(threat, x if isinstance(x, Tensor) else None, start, stop)
-            proved = _proved(certified, inputs, start, stop)
-            keys = torch.Generator().manual_seed((seed + index) % 2**63)
-            rows = Rows(model, inputs, labels, within, proved, keys, batch_size, tell)
-            schedule.run(rows, plan)
-            if index == 0:
-                found = findings.diagnose(rows)
-            rows.forget(examples)
-            done.append(rows)
-            bar.update(sum(len(part.standing) for part in done) - bar.n)
-            start = stop
-    if not done:
-        raise ValueError("there must be rows to evaluate, got none: look at the loader, or at how x was sliced")
-    if certified is not None and len(certified) != start:
-        raise ValueError(f"certified must have one entry per row, got {len(certified)} for {start} rows")
-    stages = _added(done)
-    wire = findings.random_search(stages)
-
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(rows, name) for rows in done])
-
-    names = ("y", "correct", "robust", "predicted", "distance", "samples", "certified")
-    return Evaluation(
-        threat=_text(threat),
-        budget=budget,
-        seed=torch.initial_seed() if generator is None else generator.initial_seed(),
-        versions=_versions(done[0].correct.device),
-        broken_by=tuple(name for rows in done for name in rows.broken_by),
-        stages=tuple(stages.values()),
-        findings=found if wire is None else (*found, wire),
-        **{name: joined(name).cpu() for name in names},
-        x=joined("x") if examples else None,
-        x_adv=joined("x_adv") if examples else None,
-    )
+    return threat
 
 
 def _versions(device: torch.device) -> dict[str, str]:
+    """What a result was found with."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "advlib": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": hardware,
-    }
-
-
-def _seed(generator: torch.Generator | None) -> int:
-    low, high = Key(generator).words
-    return low + (high << 32)
+    parts = {"advlib": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return {**parts, "device": hardware}
 
 
 def _on_device(model: Model, batches: Batches) -> Batches:
@@ -215,10 +245,10 @@ def _proved(certified: Tensor | None, inputs: Tensor, start: int, stop: int) -> 
     return certified[start:stop].to(inputs.device)
 
 
-def _added(done: list[Rows]) -> dict[str, Stage]:
+def _added(blocks: list[Block]) -> dict[str, Stage]:
     """The stages of all blocks, those of one name added up, in the order of the schedule."""
     total: dict[str, Stage] = {}
-    for stage in (stage for rows in done for stage in rows.stages.values()):
+    for stage in (stage for block in blocks for stage in block.stages.values()):
         total[stage.name] = total[stage.name] + stage if stage.name in total else stage
     later = len(schedule.STAGES)
     order = {name: place for place, name in enumerate(schedule.STAGES)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,13 @@ from advlib.evaluator import Evaluator, Model, guard, precise
 from advlib.losses import LOSSES, Loss, margin
 from advlib.search import Rule, SearchResult, search
 from advlib.threats import Threat
+
+T = TypeVar("T")
+
+_STATE = (
+    *("x_adv", "best", "margin", "standing", "broken_by", "predicted", "distance", "samples"),
+    *("attacks", "decisions"),
+)
 
 
 def ranked_by_margin(loss: Loss) -> Loss:
@@ -39,7 +47,10 @@ class Rows:
         certified: ``(N,)`` bool, rows that are not attacked.
         generator: Source of all keys.
         batch_size: Rows asked at once.
-        tell: Called with the number of rows that were settled, whenever some are.
+        tell: Called whenever some rows are settled.
+
+    Attributes:
+        keep: Called after every attack, for who may want to go on from there: see :meth:`snapshot`.
     """
 
     def __init__(
@@ -59,6 +70,9 @@ class Rows:
         self.model, self.x, self.y, self.threat = evaluator.model, evaluator.x, evaluator.y, evaluator.threat
         self.logits = torch.cat(logits)
         self.certified, self.generator, self.batch_size, self.tell = certified, generator, batch_size, tell
+        self.keep: Callable[[Rows], None] | None = None
+        self.attacks, self.decisions = 0, list[Any]()
+        self._attack_due, self._decision_due = 0, 0  # counted again by a schedule that is run after `restore`
         self.stages: dict[str, Stage] = {}
         self.x_adv = self.x.clone()
         self.broken_by = [""] * len(x)
@@ -110,6 +124,10 @@ class Rows:
             steps: Updates.
             **options: Of :func:`~advlib.search.search`; what has a row for each row of the block is indexed.
         """
+        self._attack_due += 1
+        if self._attack_due <= self.attacks:  # the snapshot was taken after it
+            return
+        self.attacks += 1
         rows = self.left(rows)
         if len(rows) == 0:
             return
@@ -134,6 +152,16 @@ class Rows:
             self.count(stage, forward=int(found.forwards.sum()), backward=int(found.backwards.sum()))
             self.samples[rows] += found.forwards + found.backwards
             self.take(stage, rows, found)
+        if self.keep is not None:
+            self.keep(self)
+
+    def decide(self, value: Callable[[], T]) -> T:
+        """What a schedule bases its next attacks on; after :meth:`restore`, as it was decided then."""
+        self._decision_due += 1
+        if self._decision_due > len(self.decisions):
+            self.decisions.append(value())
+        decided: T = self.decisions[self._decision_due - 1]
+        return decided
 
     def take(self, stage: str, rows: Tensor, found: SearchResult) -> None:
         """Takes over what a search found on some rows, once it is verified."""
@@ -178,11 +206,22 @@ class Rows:
         old = self.stages.get(name, Stage(name, 0, 0, 0, 0, 0.0))
         self.stages[name] = old + Stage(name, rows, broken, forward, backward, seconds)
 
-    def forget(self, examples: bool) -> None:
-        """Lets go of what only the attacks need, so that a long stream holds its results alone."""
-        del self.model, self.threat, self.logits, self.best, self.margin
-        if not examples:
-            del self.x, self.x_adv
+    def snapshot(self) -> dict[str, Any]:
+        """All that is known, from which :meth:`restore` goes on."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in _STATE}
+        state["stages"] = [dataclasses.asdict(stage) for stage in self.stages.values()]
+        return {**state, "generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over a snapshot of the same rows; the schedule, run from its beginning, then goes on from there."""
+        device = self.x.device
+        for name in _STATE:
+            value = state[name]
+            setattr(self, name, value.to(device) if isinstance(value, Tensor) else value)
+        self.decisions = [part.to(device) if isinstance(part, Tensor) else part for part in self.decisions]
+        self.stages = {stage["name"]: Stage(**stage) for stage in state["stages"]}
+        self.generator.set_state(state["generator"])
+        self.tell(self)
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[None]:

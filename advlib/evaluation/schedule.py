@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -70,15 +71,15 @@ def check_budget(budget: Budget) -> Plan:
 
 
 def run(rows: Rows, plan: Plan) -> None:
-    """Attacks a block of rows."""
+    """Attacks a block of rows. What it bases on their state goes through ``rows.decide``, so that it can be resumed."""
     rows.attack("first", rows.left(), ProjectedGradient(10), 10, random_start=True)
     rows.attack("second", rows.left(), ProjectedGradient(20), 20, random_start=True, loss="cross_entropy")
     _cross(rows, plan.crossings)
     if plan.targets:
         _aim(rows, plan)
-    left, turn = len(rows.left()), 0
+    left, turn = rows.decide(lambda: len(rows.left())), 0
     for share, count in plan.rounds:
-        near = rows.nearest(share, left)
+        near = rows.decide(partial(rows.nearest, share, left))
         for _ in range(count):
             _round(rows, near, turn)
             turn += 1
@@ -88,10 +89,10 @@ def run(rows: Rows, plan: Plan) -> None:
 
 def _aim(rows: Rows, plan: Plan) -> None:
     """Fresh starts towards the classes whose linearized boundaries are nearest to the nearest rows."""
-    near = rows.nearest(plan.targets)
+    near = rows.decide(lambda: rows.nearest(plan.targets))
     if len(near) == 0:
         return
-    classes = _nearest_classes(rows, near)
+    classes = rows.decide(lambda: _nearest_classes(rows, near))
     target = rows.y.unsqueeze(1).repeat(1, classes.shape[1]).index_copy(0, near, classes)
     for index in range(min(plan.classes, classes.shape[1])):
         rows.attack("targets", near, ProjectedGradient(15), 15, random_start=True, target=target[:, index])
@@ -122,20 +123,19 @@ def _by_distance(rows: Rows, some: Tensor) -> Tensor:
 def _cross(rows: Rows, crossings: int) -> None:
     """From inputs that the model gives another class, in a ball that shrinks around the row (see Crossing)."""
     order = _others(rows)
-    if crossings == 0 or _way_back(rows, rows.nearest(0.1), order[:, 0]) == 0:
+    if crossings == 0 or _way_back(rows, rows.decide(lambda: rows.nearest(0.1)), order[:, 0]) == 0:
         return  # gradients see as much from here
     for index in range(min(crossings, order.shape[1])):
-        left = len(rows.left())
-        if _way_back(rows, rows.left(), order[:, index]) < left / 50:
+        left = rows.decide(rows.left)
+        if _way_back(rows, left, order[:, index]) < len(left) / 50:
             return
 
 
 def _way_back(rows: Rows, some: Tensor, donors: Tensor) -> int:
     """Tries the way back from one donor for each row, and tells how many rows it broke."""
-    some = rows.left(some)
     some = some[donors[some] >= 0]
     rows.attack("crossing", some, Crossing(20), 20, init=rows.x[donors])
-    return len(some) - len(rows.left(some))
+    return rows.decide(lambda: len(some) - len(rows.left(some)))
 
 
 def _others(rows: Rows) -> Tensor:
