@@ -13,7 +13,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Linf, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
