@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from advlib import pictures
 from advlib.attacks import fgsm, jsma, pgd, uniform_noise
 from advlib.data import mnist
 from advlib.defenses import AdversarialTraining, Objective, Standard
+from advlib.evaluation import Evaluation, compare, evaluate
+from advlib.evaluation.export import writable
 from advlib.models import Counted
 from advlib.threats import L0, Linf, Threat
 from advlib.zoo import growing, one_thread, small_cnn, train
@@ -148,7 +149,7 @@ def demo(
     seed: int = 0,
     progress: bool = True,
 ) -> Report:
-    """Trains a network on the embedded digits twice, attacks both, and writes ``report.json`` and pictures.
+    """Trains a network on the embedded digits twice, attacks both, and writes a page, ``report.json`` and pictures.
 
     The first training is on clean images, the second on those that PGD makes of them within Linf 0.3.
 
@@ -178,11 +179,12 @@ def demo(
     start = time.perf_counter()
     if not eps or not budgets:
         raise ValueError(f"the demonstration needs an eps and a budget, got {eps} and {budgets}: give at least one")
-    folder = _writable(Path(out))
+    folder = writable(Path(out))
     pictures.require_matplotlib()
     data = mnist()
     x, y = data.x_test[:images], data.y_test[:images]
     networks, outcomes = [], []
+    evaluations: dict[str, Evaluation] = {}
     with one_thread():
         for name, objective, passes in _trainings(len(data.x_train), epochs, seed):
             before = time.perf_counter()
@@ -197,6 +199,11 @@ def demo(
             shown_at = {"Linf": eps[len(eps) // 2], "L0": budgets[-1]}
             _draw_digits(folder / f"digits-{name}.png", victim, found, shown_at)
             outcomes += found
+            chance = torch.Generator().manual_seed(seed)
+            evaluations[name] = evaluate(
+                model, x, y, Linf(eps[-1]), budget="quick", generator=chance, progress=progress
+            )
+    compare(evaluations, folder / "report.html", title="Standard and adversarial training")
     runs = tuple(run for run, _ in outcomes)
     pictures.draw_curves(folder / "robustness.png", _panels(runs))
     report = Report(
@@ -237,17 +244,6 @@ class _Victim(NamedTuple):
     @property
     def accuracy(self) -> float:
         return len(self.x) / self.images
-
-
-def _writable(folder: Path) -> Path:
-    """Makes the folder and writes into it, so that a mistake shows before the work and not after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"the folder {folder} cannot be written ({reason}): choose another with --out") from error
 
 
 def _predict(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

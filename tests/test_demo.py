@@ -104,7 +104,14 @@ def test_the_pictures_show_something(folder):
         assert (colors.max(1) - colors.min(1) > 0.4).mean() > 0.001  # color
         assert (image[:5] == 1).all()  # a white border: nothing was cut off
         assert (image[-3:] == 1).all()
-    assert {path.name for path in folder.iterdir()} == {"report.json", *pictures}
+    assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", *pictures}
+
+
+def test_the_page_compares_the_networks(folder):
+    page = (folder / "report.html").read_text()
+    assert "<h1>Standard and adversarial training</h1>" in page
+    for name in ("standard", "robust"):
+        assert page.count(f">{name}<") > 1
 
 
 def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys):

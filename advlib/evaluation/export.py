@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advlib.evaluation.figures import of_plot
+from advlib.evaluation.evaluate import text_of
+from advlib.evaluation.plotting import of_plot
 from advlib.evaluation.result import CLEAN, Evaluation
 from advlib.evaluator import Model, guard, precise
 from advlib.threats import Threat
@@ -65,6 +66,17 @@ def _unwritable(error: OSError, path: str | PathLike[str]) -> OSError:
     return OSError(error.errno, text, str(path))
 
 
+def writable(folder: Path) -> Path:
+    """Makes the folder and writes into it, so that a mistake shows before the work and not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"the folder {folder} cannot be written ({reason}): choose another with --out") from error
+
+
 def write_table(result: Evaluation, path: str | PathLike[str]) -> None:
     """Writes a line for each row; see :meth:`Evaluation.to_csv`."""
     names = ("row", "label", "correct", "robust", "certified", "broken_by", "predicted", "distance", "samples")
@@ -91,6 +103,10 @@ def write_examples(result: Evaluation, path: str | PathLike[str]) -> None:
 def write_pictures(result: Evaluation, folder: str | PathLike[str], model: Model, threat: Threat) -> SavedPictures:
     """Writes what broke rows as PNG files; see :meth:`Evaluation.save_pictures`."""
     x, x_adv = examples(result)
+    if not isinstance(threat, Threat):
+        raise TypeError(f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}")
+    if (given := text_of(threat)) != result.threat:
+        raise ValueError(f"threat must be the one that was evaluated, {result.threat}, got {given}")
     if not is_pictures(x):
         raise ValueError(
             f"pictures must be (1, H, W) or (3, H, W), got rows of shape {tuple(x.shape[1:])}: save_examples keeps "
