@@ -187,6 +187,8 @@ def nearest_class_distances(
         ((0, 1), (0, 2), 0.125)
     """
     _check(x, y)
+    ball = Linf(math.inf if radius is None else radius, bounds)
+    ball.check(x)
     flat = x.flatten(1)
     sorted_ = flat[:, flat.var(0).argsort(descending=True)]  # what differs most rules out most
     pairs = {}
@@ -195,8 +197,7 @@ def nearest_class_distances(
         two = x[list(rows)]
         between = {name: float(of.distance(two[:1].double(), two[1:].double())) for name, of in NORMS.items()}
         pairs[norm] = NearestPair(rows, (int(y[rows[0]]), int(y[rows[1]])), between, two)
-    noise = Linf(pairs["Linf"].distances["Linf"] / 2 if radius is None else radius, bounds)
-    noise.check(x)
+    noise = ball if radius is not None else ball.resized(pairs["Linf"].distances["Linf"] / 2)
     key, total, first = Key(generator), dict.fromkeys(NORMS, 0.0), pairs["Linf"].rows[0]
     for index in torch.split(torch.arange(len(x), device=x.device), max(1, _HELD // flat.shape[1])):
         noisy = noise.sample(x[index], Noise(key, index))

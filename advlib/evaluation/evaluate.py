@@ -136,7 +136,7 @@ def evaluate(
         raise ValueError(f"certified must have one entry per row, got {len(certified)} for {start} rows")
     if ranks > 1:
         done = dict(pair for part in processes.gathered(done) for pair in part.items())
-    known = {"threat": _text(threat), "budget": budget, "seed": chance.seed, "versions": _versions(inputs.device)}
+    known = {"threat": text_of(threat), "budget": budget, "seed": chance.seed, "versions": _versions(inputs.device)}
     return _joined([done[index] for index in sorted(done)], examples, known)
 
 
@@ -255,7 +255,7 @@ def _added(blocks: list[Block]) -> dict[str, Stage]:
     return dict(sorted(total.items(), key=lambda item: order.get(item[0], later)))
 
 
-def _text(threat: Threat) -> str:
+def text_of(threat: Threat) -> str:
     """The threat model in short: tensors, which may be as large as the data, by their shape."""
 
     def value(part: Any) -> str:
@@ -265,6 +265,7 @@ def _text(threat: Threat) -> str:
             return f"tensor{tuple(part.shape)}" if part.numel() > 1 else f"{part.item():.6g}"
         return f"{part:.6g}" if isinstance(part, float) else str(part)
 
-    given = [("", threat.eps), ("bounds=", threat.bounds), ("mask=", threat.mask)]
+    pixels = getattr(threat, "per_pixel", None) or None
+    given = [("", threat.eps), ("per_pixel=", pixels), ("bounds=", threat.bounds), ("mask=", threat.mask)]
     shown = (f"{name}{value(part)}" for name, part in given if part is not None)
     return f"{type(threat).__name__}({', '.join(shown)})"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from advlib.evaluation.plotting import COLORS, INK, new_figure, percent_axes
+from advlib.evaluation.plotting import COLORS, INK, new_figure, of_plot, percent_axes
 from advlib.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
@@ -37,17 +35,17 @@ def draw_falls(results: Mapping[str, Evaluation]) -> Figure:
     """Draws the share of rows still right against the passes spent on each; of a single result, its interval too."""
     figure, axes = _axes("passes through the model on each row", "rows still right (%)")
     lines = []
-    longest = max(int(result.samples.max()) for result in results.values())
-    for result in results.values():
+    ends = [int(result.samples.max()) for result in results.values()]
+    for result, end in zip(results.values(), ends, strict=True):
         passes, right = fall(result)
         percent = [100 * share for share in (*right, right[-1])]
-        lines += axes.step((*passes, longest), percent, where="post", linewidth=2)
+        lines += axes.step((*passes, end), percent, where="post", linewidth=2)
         if len(results) == 1:
             low, high = (100 * end for end in result.robust_interval)
             spread = [[percent[-1] - low], [high - percent[-1]]]
-            axes.errorbar(longest, percent[-1], spread, color=COLORS[0], capsize=3, clip_on=False, zorder=3)
+            axes.errorbar(end, percent[-1], spread, color=COLORS[0], capsize=3, clip_on=False, zorder=3)
     axes.set_xscale("log")
-    axes.set_xlim(1, max(10, longest))
+    axes.set_xlim(1, max(10, *ends))
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     _name(axes, lines, results)
@@ -112,18 +110,3 @@ def svg(draw: Callable[[], Figure], alt: str, prefix: str) -> str:
     for color, name in _COLORS.items():
         body = body.replace(color, f"var(--{name})")
     return f'<svg viewBox="{box}" role="img" aria-label="{alt}"><defs>{body}'
-
-
-def of_plot(name: str) -> ModuleType:
-    """A module that comes with the extra ``plot``.
-
-    Raises:
-        ModuleNotFoundError: If it is not installed, with what to install.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'figures and pictures need {name}, which is not installed: pip install "advlib-torch[plot]"',
-            name=error.name,
-        ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,19 +16,24 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676", "#56B4E9", "#E6
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """A figure outside pyplot, so that the program's backend and open figures are left alone.
+    """A figure outside pyplot, so that the program's backend and open figures are left alone."""
+    figure: Figure = of_plot("matplotlib.figure").Figure(figsize=(width, height), facecolor="white", **options)
+    return figure
+
+
+def of_plot(name: str) -> ModuleType:
+    """A module that comes with the extra ``plot``.
 
     Raises:
-        ModuleNotFoundError: If matplotlib is not installed, with what to install.
+        ModuleNotFoundError: If it is not installed, with what to install.
     """
     try:
-        from matplotlib.figure import Figure
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'plots are drawn with matplotlib, and {error.name} is not installed: pip install "advlib-torch[plot]"',
+            f'figures and pictures need {name}, which is not installed: pip install "advlib-torch[plot]"',
             name=error.name,
         ) from error
-    return Figure(figsize=(width, height), facecolor="white", **options)
 
 
 def percent_axes(axes: Axes | None, xlabel: str, ylabel: str) -> Axes:

@@ -24,7 +24,7 @@ _MEANING = {
     "Linf": "every feature may change by at most eps",
     "L2": "the Euclidean length of the change is at most eps",
     "L1": "the sizes of all changes add up to at most eps",
-    "L0": "at most eps features may change, by any amount",
+    "L0": "at most eps features, or pixels where it says so, may change by any amount",
 }
 _ACCESS = "white-box: the adversary sees the model's gradients and scores, and asks as often as the budget allows"
 
@@ -47,7 +47,8 @@ def compare(
     """Writes several results as one HTML page: first beside one another, then each as :meth:`Evaluation.save` does.
 
     The page says where results are not comparable: other rows, another threat model, another budget. Where they are of
-    the same rows, it counts for each pair those that one model holds and the other does not.
+    the same rows, it counts for each pair those that one model holds and the other does not. Results whose labels
+    agree, in order, are taken to be of the same rows: a result need not hold its inputs.
 
     Args:
         results: The results by the names that the page gives them.
@@ -66,6 +67,8 @@ def compare(
         >>> advlib.evaluation.compare({"one": one, "two": two}, "both.html")
     """
     curves = {} if curves is None else curves
+    if not isinstance(results, Mapping):
+        raise TypeError(f"results must be a dict of results by name, got {type(results).__name__}")
     if not results:
         raise ValueError("there must be results to compare, got none: compare({'name': result, ...}, path)")
     for name, result in results.items():
@@ -177,8 +180,8 @@ def _threat(result: Evaluation) -> str:
 
 def _drawings(results: Mapping[str, Evaluation], curves: Mapping[str, Curve], prefix: str) -> str:
     caption = (
-        "The share of rows still right after so many passes, forward and backward, on each. A flat end says that the "
-        "search had stopped finding; one that still falls, that a larger budget may find more."
+        "The share of rows still right after at most so many passes, forward and backward, on each. A flat end says "
+        "that the search had stopped finding; one that still falls, that a larger budget may find more."
     )
     alt = f"Accuracy against passes: {'; '.join(f'{name} {_fallen(result)}' for name, result in results.items())}."
     found = _figure("How the accuracy fell", lambda: figures.draw_falls(results), alt, caption, f"{prefix}-fall-")

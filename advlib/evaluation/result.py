@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from advlib.evaluation.intervals import clopper_pearson
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -135,12 +137,12 @@ class Evaluation:
     @property
     def clean_interval(self) -> tuple[float, float]:
         """95 % confidence interval (Clopper and Pearson) of the clean accuracy on data like these."""
-        return _interval(self.correct)
+        return clopper_pearson(int(self.correct.sum()), len(self.correct))
 
     @property
     def robust_interval(self) -> tuple[float, float]:
         """95 % confidence interval (Clopper and Pearson) of the accuracy under this evaluation on data like these."""
-        return _interval(self.robust)
+        return clopper_pearson(int(self.robust.sum()), len(self.robust))
 
     @property
     def forward_samples(self) -> int:
@@ -320,7 +322,9 @@ class Evaluation:
         Raises:
             ModuleNotFoundError: If Pillow, which comes with matplotlib, is not installed.
             OSError: If the folder cannot be written.
-            ValueError: If the result holds no examples, or they are no images with values in [0, 1].
+            TypeError: If ``threat`` is no threat model.
+            ValueError: If the result holds no examples, they are no images with values in [0, 1], or ``threat`` reads
+                otherwise than the one that was evaluated.
 
         Example:
             >>> result = advlib.evaluate(model, x, y, Linf(0.1), budget="quick", progress=False)
@@ -340,13 +344,6 @@ class Evaluation:
 def _saved() -> list[str]:
     """The fields that are part of the JSON."""
     return [field.name for field in dataclasses.fields(Evaluation) if field.name not in ("x", "x_adv")]
-
-
-def _interval(right: Tensor) -> tuple[float, float]:
-    from scipy.stats import binomtest  # takes a second to import
-
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence_level=0.95, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def _percent(share: float) -> str:

@@ -94,7 +94,7 @@ class Tradeoff:
         axes.plot(shares, tops, color=INK, linewidth=6, alpha=0.15, solid_joinstyle="round", label="best choice")
         axes.plot(shares[1:-1], tops[1:-1], "o", color=INK, markersize=5)
         for share, top in zip(shares[1:-1], tops[1:-1], strict=True):
-            axes.annotate(f"{share:.2g} %", (share, top), (6, 5), textcoords="offset points", fontsize=9)
+            axes.annotate(_percent(share / 100), (share, top), (6, 5), textcoords="offset points", fontsize=9)
         axes.set_xlim(0, 100)
         axes.legend(frameon=False)
         return axes
@@ -178,4 +178,4 @@ def _accuracies(name: str, entry: tuple[float, float] | Evaluation) -> tuple[flo
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 1 else "100 %"
+    return f"{100 * share:.3g} %"

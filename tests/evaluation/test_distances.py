@@ -189,9 +189,12 @@ def test_bad_input(x, y, error, says):
         nearest_class_distances(x, y)
 
 
-def test_a_radius_that_is_none():
+def test_what_is_refused_is_refused_before_the_search(monkeypatch):
+    monkeypatch.setattr(module, "_nearest", None)
     with pytest.raises(ValueError, match="eps must be a number >= 0"):
         nearest_class_distances(torch.eye(2), torch.arange(2), radius=-0.1)
+    with pytest.raises(ValueError, match="outside the bounds"):
+        nearest_class_distances(2 * torch.eye(2), torch.arange(2))
 
 
 def test_plot():

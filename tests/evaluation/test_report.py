@@ -22,6 +22,7 @@ from PIL import Image
 from advlib import Linf
 from advlib.evaluation import Evaluation, Finding, Stage, compare, export, figures
 from advlib.evaluation.curves import Curve
+from advlib.evaluation.evaluate import text_of
 from advlib.evaluation.export import SavedPictures, replacing
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -401,6 +402,12 @@ def test_plot_draws_the_fall_and_the_interval():
     assert made(samples=torch.ones(5).long()).plot().axes[0].get_xlim() == (1, 10)
 
 
+def test_a_line_ends_where_its_own_search_did():
+    falls = figures.draw_falls({"long": made(), "short": made(samples=torch.tensor([50, 1, 10, 40, 1]))}).axes[0]
+    assert [line.get_xdata()[-1] for line in falls.lines] == [900, 50]
+    assert falls.get_xlim() == (1, 900)
+
+
 def test_a_title_is_no_mathematics():
     made(threat=r"$\frac$").plot().savefig(io.BytesIO())
 
@@ -499,6 +506,7 @@ def test_a_comparison_says_what_cannot_be_compared(tmp_path):
     ("results", "options", "error", "said"),
     [
         ({}, {}, ValueError, "there must be results"),
+        ([made()], {}, TypeError, "must be a dict of results by name, got list"),
         ({"one": 0.4}, {}, TypeError, "got float for 'one'"),
         ({"one": made()}, {"curves": {"one": [0.1]}}, TypeError, "a curve must be what robustness_curve returned, got"),
         ({"one": made()}, {"curves": {"two": curve()}}, ValueError, r"got \['two'\]: name them as in \['one'\]"),
@@ -647,6 +655,11 @@ def attacked(clean, changed, **changes) -> Evaluation:
     return made(levels(*clean), levels(*changed), **{**fields, **changes})
 
 
+def saved(result, folder, model, threat) -> SavedPictures:
+    """The pictures of a result that was found within this threat model."""
+    return dataclasses.replace(result, threat=text_of(threat)).save_pictures(folder, model, threat)
+
+
 def saved_levels(folder) -> dict[str, list[int]]:
     return {path.name: np.asarray(Image.open(path)).ravel().tolist() for path in sorted(folder.iterdir())}
 
@@ -659,7 +672,7 @@ def test_pictures_are_those_that_survive_rounding(tmp_path):
         (102.5, 52.5),  # to within 2.5 levels: towards the clean picture, 102 and 52
         (101.5, 47.0),  # more than 2.5 levels off in a pixel, but rounded towards it, inside
     )
-    found = attacked(clean, changed).save_pictures(tmp_path / "new" / "folder", bright, Linf(2.5 / 255))
+    found = saved(attacked(clean, changed), tmp_path / "new" / "folder", bright, Linf(2.5 / 255))
     assert found == SavedPictures(broken=4, inside=3, breaking=3, saved=2)
     assert saved_levels(tmp_path / "new" / "folder") == {"0_0_as_1.png": [102, 50], "2_0_as_1.png": [102, 52]}
 
@@ -667,18 +680,18 @@ def test_pictures_are_those_that_survive_rounding(tmp_path):
 def test_rounded_towards_the_clean_picture_a_whole_level_stays_one(tmp_path):
     values = range(254)  # of which 1/255 more comes as a little less than the next level for some
     result = attacked([(value, 10) for value in values], [(value + 1, 11.6) for value in values])
-    found = result.save_pictures(tmp_path, lambda x: torch.tensor([[0.0, 1.0]]).expand(len(x), 2), Linf(1.6 / 255))
+    found = saved(result, tmp_path, lambda x: torch.tensor([[0.0, 1.0]]).expand(len(x), 2), Linf(1.6 / 255))
     assert found == SavedPictures(254, 254, 254, 254)
     assert list(saved_levels(tmp_path).values()) == [[value + 1, 11] for value in values]
 
 
 def test_pictures_of_rows_that_no_attack_broke_are_not_saved(tmp_path):
     names = ("", "clean", "first")
-    found = attacked(((100, 0),) * 3, ((102, 0),) * 3, broken_by=names).save_pictures(tmp_path, bright, Linf(0.1))
+    found = saved(attacked(((100, 0),) * 3, ((102, 0),) * 3, broken_by=names), tmp_path, bright, Linf(0.1))
     assert found == SavedPictures(1, 1, 1, 1)
     assert list(saved_levels(tmp_path)) == ["2_0_as_1.png"]
     nothing = attacked(((100, 0),) * 3, ((102, 0),) * 3, broken_by=("", "clean", ""))
-    assert nothing.save_pictures(tmp_path / "none", None, Linf(0.1)) == SavedPictures(0, 0, 0, 0)
+    assert saved(nothing, tmp_path / "none", None, Linf(0.1)) == SavedPictures(0, 0, 0, 0)
 
 
 def test_names_sort_by_row_and_tell_what_the_rounded_picture_is_taken_for(tmp_path):
@@ -688,7 +701,7 @@ def test_names_sort_by_row_and_tell_what_the_rounded_picture_is_taken_for(tmp_pa
     def other(x):
         return torch.nn.functional.one_hot(torch.full((len(x),), 8), 10).float()
 
-    attacked(clean, changed, broken_by=names, y=torch.full((101,), 3)).save_pictures(tmp_path, other, Linf(0.1))
+    saved(attacked(clean, changed, broken_by=names, y=torch.full((101,), 3)), tmp_path, other, Linf(0.1))
     assert list(saved_levels(tmp_path)) == ["000_3_as_8.png", "001_3_as_8.png", "100_3_as_8.png"]
 
 
@@ -697,7 +710,7 @@ def test_colours_are_saved_as_they_are(tmp_path):
     x_adv = x.clone()
     x_adv[0, 0, 0, 0], x_adv[0, 2, 1, 0] = 101 / 255, 7 / 255
     base = attacked(((0, 0),), ((0, 0),))
-    dataclasses.replace(base, x=x, x_adv=x_adv).save_pictures(tmp_path, bright, Linf(1.0))
+    saved(dataclasses.replace(base, x=x, x_adv=x_adv), tmp_path, bright, Linf(1.0))
     pixels = np.asarray(Image.open(tmp_path / "0_0_as_1.png"))
     assert pixels[0, 0].tolist() == [101, 0, 0]
     assert pixels[1, 0].tolist() == [0, 0, 7]
@@ -713,22 +726,31 @@ def test_the_model_is_asked_as_an_evaluation_asks(tmp_path):
 
     model = Watched()
     with torch.autocast("cpu"):
-        attacked(((100, 0),) * 230, ((110, 0),) * 230).save_pictures(tmp_path, model, Linf(0.1))
+        saved(attacked(((100, 0),) * 230, ((110, 0),) * 230), tmp_path, model, Linf(0.1))
     assert model.asked == ((100, False, False, False), (100, False, False, False), (30, False, False, False))
     assert model.training
 
 
 def test_an_answer_that_is_no_number_breaks_nothing(tmp_path):
     result = attacked(((100, 0),), ((102, 0),))
-    found = result.save_pictures(tmp_path, lambda x: torch.tensor([[0.0, math.nan]]), Linf(0.1))
+    found = saved(result, tmp_path, lambda x: torch.tensor([[0.0, math.nan]]), Linf(0.1))
     assert found == SavedPictures(1, 1, 0, 0)
 
 
 def test_each_row_is_held_to_its_own_radius(tmp_path):
     result = attacked(((100, 0),) * 3, ((102, 0),) * 3, broken_by=("", "first", "first"))
-    found = result.save_pictures(tmp_path, bright, Linf(torch.tensor([9.0, 0.5, 9.0]) / 255))
+    found = saved(result, tmp_path, bright, Linf(torch.tensor([9.0, 0.5, 9.0]) / 255))
     assert list(saved_levels(tmp_path)) == ["2_0_as_1.png"]
     assert found.broken == 2
+
+
+def test_another_threat_model_than_the_evaluated_one_is_refused(tmp_path):
+    result = attacked(((100, 0),), ((102, 0),), threat=text_of(Linf(0.1)))
+    with pytest.raises(ValueError, match=r"evaluated, Linf\(0.1, bounds=\(0, 1\)\), got Linf\(0.2, "):
+        result.save_pictures(tmp_path / "pictures", None, Linf(0.2))
+    with pytest.raises(TypeError, match="must be a threat model such as"):
+        result.save_pictures(tmp_path / "pictures", None, 0.1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -743,7 +765,7 @@ def test_each_row_is_held_to_its_own_radius(tmp_path):
 )
 def test_what_is_no_picture_is_not_saved_as_one(tmp_path, result, said):
     with pytest.raises(ValueError, match=said):
-        result.save_pictures(tmp_path / "pictures", bright, Linf(1.0, bounds=None))
+        saved(result, tmp_path / "pictures", bright, Linf(1.0, bounds=None))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -751,11 +773,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_asked(tm
     result = attacked(((100, 0),), ((102, 0),))
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="path must be one that can be written"):
-        result.save_pictures(tmp_path / "file", None, Linf(0.1))
+        saved(result, tmp_path / "file", None, Linf(0.1))
 
     def full(dir):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(export.tempfile, "TemporaryFile", full)  # root may write anywhere
     with pytest.raises(PermissionError, match=r"can be written \(Permission denied\)"):
-        result.save_pictures(tmp_path / "folder", None, Linf(0.1))
+        saved(result, tmp_path / "folder", None, Linf(0.1))

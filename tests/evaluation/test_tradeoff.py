@@ -93,6 +93,12 @@ def test_text():
     ]
 
 
+def test_a_share_just_below_everything_is_written_as_one():
+    choice = tradeoff({"a": (0.5, 0.0), "b": (0.002, 0.002)})  # .498 / (.498 + .002)
+    assert str(choice).splitlines()[1].endswith("0 % and 99.6 %")
+    assert [text.get_text() for text in choice.plot().texts] == ["99.6 %"]
+
+
 @pytest.mark.parametrize(
     ("models", "error", "says"),
     [
