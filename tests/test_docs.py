@@ -275,3 +275,11 @@ def test_the_page_on_curves_prints_what_it_says(victim, tmp_path, monkeypatch, c
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     assert "['2.9%'] ('noisy',)" in capsys.readouterr().out
     assert names["found"].least["Linf"] == 2 * names["found"].radius
+
+
+def test_the_page_on_the_command_line_keeps_what_it_knows(victim, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with one_thread():
+        names = run_page("command-line.md", **victim)
+    assert names["attempt"] == 1
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["block-000000.pt", "evaluation.pt"]
