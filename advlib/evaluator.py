@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from advlib.checks import check_inputs, check_labels
 from advlib.gradients import Ask, Estimate, GradientSource, autograd
 from advlib.losses import Loss, resolve
 from advlib.noise import Key, Noise
@@ -196,9 +197,9 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             check_inputs(x)
             # An inference tensor cannot take part in autograd; a copy made here can.
             self.x = x.clone() if x.is_inference() else x.detach()
-            self.y = _labels("y", y, self.x)
+            self.y = check_labels("y", y, self.x)
             aim = self.y if targeted else None
-            self.target = aim if target is None else _labels("target", target, self.x)
+            self.target = aim if target is None else check_labels("target", target, self.x)
             self.threat = threat.aligned(self.x)
             threat.check(self.x)
             count = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -361,52 +362,3 @@ def _finite(gradient: Tensor) -> Tensor:
 def _values_only(ask: Ask, points: Tensor) -> Estimate:
     output, values = ask(points)
     return Estimate(output, values, (), 1, 0)
-
-
-def check_inputs(x: Tensor) -> None:
-    """Checks that ``x`` can be attacked at all, whatever the threat model.
-
-    Raises:
-        TypeError: If it is no float32 or float64 tensor.
-        ValueError: If it has no rows, or values that are not finite.
-    """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a tensor (N, ...), got {type(x).__name__}: torch.as_tensor(x)")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"x must be float32 or float64, got {x.dtype}: keep inputs in float32, scaled into the bounds, and "
-            "run the model under torch.autocast if it is to compute in half precision"
-        )
-    if x.ndim < 2:
-        raise ValueError(f"x must have a row per example, (N, ...), got shape {tuple(x.shape)}: x.unsqueeze(0)")
-    if not bool(x.isfinite().all()):
-        raise ValueError("x must be finite, got NaN or infinite values: look at how the inputs are made")
-
-
-def check_counts(**counts: int | None) -> None:
-    """Checks that parameters which are given are counts.
-
-    Raises:
-        ValueError: If one is no whole number of at least 1.
-    """
-    for name, count in counts.items():
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
-
-
-def _labels(name: str, labels: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"{name} must be a tensor of labels (N,), got {type(labels).__name__}: torch.tensor({name})")
-    if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
-        raise TypeError(
-            f"{name} must hold integer class labels, got {labels.dtype}: {name}.argmax(1) if they are one-hot, "
-            f"{name}.long() if they are numbers"
-        )
-    if labels.shape != x.shape[:1]:
-        raise ValueError(
-            f"{name} must have shape ({len(x)},), one label per row of x, got {tuple(labels.shape)}: "
-            f"{name}.argmax(1) if they are one-hot"
-        )
-    if labels.device != x.device:
-        raise ValueError(f"{name} must be on the device of x, {x.device}, got {labels.device}: {name}.to(x.device)")
-    return labels.to(torch.int64, copy=True)

@@ -11,12 +11,12 @@ from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 import torch
 from torch import Tensor
 
+from advlib.checks import check_counts
 from advlib.evaluator import Evaluator as Evaluator
 from advlib.evaluator import Feedback as Feedback
 from advlib.evaluator import GradientMaskingWarning as GradientMaskingWarning
 from advlib.evaluator import Model as Model
 from advlib.evaluator import Task as Task
-from advlib.evaluator import check_counts
 from advlib.evaluator import guard as guard
 from advlib.gradients import GradientSource, autograd
 from advlib.losses import Loss

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from advlib.checks import check_counts
 from advlib.defenses import Objective, Standard
 from advlib.defenses.base import Attack, check_attack
-from advlib.evaluator import Model, check_counts
+from advlib.evaluator import Model
 
 
 def small_cnn(channels: int = 1, size: int = 28, classes: int = 10, *, seed: int = 0) -> nn.Sequential:

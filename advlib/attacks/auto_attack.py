@@ -12,7 +12,8 @@ from torch import Tensor
 from advlib.attacks.apgd import apgd
 from advlib.attacks.fab import fab
 from advlib.attacks.square import square
-from advlib.evaluator import Evaluator, Model, check_counts, without_gradient_warnings
+from advlib.checks import check_counts
+from advlib.evaluator import Evaluator, Model, without_gradient_warnings
 from advlib.gradients import eot
 from advlib.losses import dlr, margin
 from advlib.noise import Key

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from advlib.evaluator import check_inputs
+from advlib.checks import check_inputs
 from advlib.kernels.pairs import best_pair
 from advlib.losses import Loss
 from advlib.noise import Noise

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from advlib.checks import check_counts
 from advlib.defenses.base import LossOutput, Objective, given
-from advlib.evaluator import Model, check_counts, precise
+from advlib.evaluator import Model, precise
 from advlib.threats import Threat
 
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from advlib.checks import check_counts
 from advlib.evaluation import findings, schedule
 from advlib.evaluation.blocks import Block, Chance, Folder, settings_of
 from advlib.evaluation.result import Evaluation, Stage
 from advlib.evaluation.rows import Rows
 from advlib.evaluation.schedule import Budget
-from advlib.evaluator import GradientMaskingWarning, Model, check_counts
+from advlib.evaluator import GradientMaskingWarning, Model
 from advlib.noise import Key
 from advlib.threats import Threat
 from advlib.training import processes
@@ -176,6 +177,8 @@ def _checked(x: object, y: object, threat: object) -> Threat:
         raise TypeError(f"y must be a tensor of labels (N,), got {type(y).__name__}: torch.tensor(y)")
     if isinstance(x, Tensor) and y is None:
         raise TypeError("y must be the labels of x, got None: evaluate(model, x, y, threat)")
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and y.shape != x.shape[:1]:
+        raise ValueError(f"y must have shape ({len(x)},), one label per row of x, got {tuple(y.shape)}")
     if not isinstance(x, Tensor) and y is not None:
         raise ValueError("an iterable of batches brings its own labels: evaluate(model, loader, threat=threat)")
     return threat

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from advlib.evaluator import Model, check_inputs, guard, precise
+from advlib.checks import check_inputs
+from advlib.evaluator import Model, guard, precise
 from advlib.losses import Loss, cross_entropy, margin
 from advlib.noise import Key, Noise
 from advlib.threats.base import column

@@ -15,9 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 
+from advlib.checks import check_counts
 from advlib.defenses import Objective
 from advlib.defenses.base import Attack, check_attack, check_number
-from advlib.evaluator import check_counts, unwrapped
+from advlib.evaluator import unwrapped
 from advlib.training.averaging import averaged_model, warmed_up_average
 from advlib.training.checkpoint import describe
 from advlib.training.loop import Loop, Stopped

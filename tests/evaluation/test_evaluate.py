@@ -409,6 +409,7 @@ def test_rows_that_left_are_not_attacked_and_worse_points_not_kept():
         ({"x": [(torch.zeros(3, 6), torch.zeros(3, dtype=torch.int64))]}, ValueError, "brings its own labels"),
         ({"y": torch.full((40,), 7)}, ValueError, "y must hold classes from 0 to 2"),
         ({"y": torch.zeros(39, dtype=torch.int64)}, ValueError, "one label per row of x"),
+        ({"y": torch.zeros(41, dtype=torch.int64)}, ValueError, r"y must have shape \(40,\), .* got \(41,\)"),
         ({"certified": torch.ones(40)}, TypeError, "certified must be a boolean tensor"),
         ({"certified": torch.zeros(39, dtype=torch.bool)}, ValueError, "certified must have one entry per row, got 39"),
         ({"certified": torch.zeros(41, dtype=torch.bool)}, ValueError, "certified must have one entry per row, got 41"),
