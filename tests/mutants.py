@@ -53,12 +53,7 @@ MUTANTS = [
         "(block, self.row.unsqueeze(1) + step.unsqueeze(1), lane.unsqueeze(1), 0 * step.unsqueeze(1))",
         "tests/test_noise.py",
     ),
-    Mutant(
-        "threats/base.py",
-        "torch.as_tensor(value, dtype=like.dtype, device=like.device)",
-        "torch.as_tensor(value).to(like)",
-        "tests/threats",
-    ),
+    Mutant("threats/base.py", "return like.new_full((), value)", "return torch.tensor(value).to(like)", "tests/threats"),
     Mutant(
         "threats/base.py",
         "low, high = torch.where(threat.mask, low, x), torch.where(threat.mask, high, x)",

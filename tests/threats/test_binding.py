@@ -236,3 +236,12 @@ def test_project_and_steepest_trace_as_one_graph(norm, monkeypatch):
 
     compiled = torch.compile(step, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x_adv), step(x_adv), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_take_the_precision_of_the_inputs(dtype):
+    """A tenth in float64 is not the float32 tenth, which is 1.5e-9 larger."""
+    x = torch.full((1, 2), 0.5, dtype=dtype)
+    assert float(Linf(0.1).radius(x)) == float(torch.tensor(0.1, dtype=dtype))
+    low, high = Linf(1.0, bounds=(0.1, 0.7)).limits(x)
+    assert (float(low), float(high)) == (float(torch.tensor(0.1, dtype=dtype)), float(torch.tensor(0.7, dtype=dtype)))
