@@ -13,7 +13,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Linf, Threat
-from advlib.threats.base import choose
+from advlib.threats.base import choose, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -150,16 +150,19 @@ def _transfers(best: Tensor, down: Span, across: Span, task: Task, chance: Tenso
     beside = span(columns, across.size.squeeze(1), chance[:, 1])
     other = window(span(lines, down.size.squeeze(1), chance[:, 0]), beside)
     change = best - x
-    old, given = torch.where(painted, change, 0), torch.where(painted | other, change, 0)
+    old, given = change * painted, change * (painted | other)
     spent = _mass(change, p).sum(1, keepdim=True)
     unused = (task.threat.radius(task.x).flatten(1) ** p - spent).clamp_min(0)
     new = pyramid(down, across, chance[:, 2:3] < 0.5, _power(task.threat)).unsqueeze(1)
     sign = torch.where(chance[:, 3:] < 0.5, -1.0, 1.0).to(x).unsqueeze(2).unsqueeze(3)
     direction = old / _length(old, p) + sign * (new / _length(new, p))
     point = _stretched(direction, _mass(given, p) + unused / x.shape[1], task)
-    moved = torch.where(painted, point, torch.where(other, x, best))
-    # rounding adds up over the proposals, and may leave the ball
-    return task.threat.project(moved.reshape(task.x.shape), task.x)
+    paint, elsewhere = painted.to(x.dtype), other.to(x.dtype)
+    moved = torch.lerp(torch.lerp(best, x, elsewhere), point, paint).reshape(task.x.shape)
+    # rounding adds up over the proposals, and may leave the ball: towards x there is no bound in the way
+    length, radius = task.threat.distance(moved, task.x), task.threat.radius(task.x).flatten()
+    kept = torch.where(length > radius, radius / length, 1)
+    return torch.clamp(torch.lerp(task.x, moved, column(kept, moved)), *task.threat.limits(task.x))
 
 
 def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
