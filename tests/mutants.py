@@ -53,7 +53,9 @@ MUTANTS = [
         "(block, self.row.unsqueeze(1) + step.unsqueeze(1), lane.unsqueeze(1), 0 * step.unsqueeze(1))",
         "tests/test_noise.py",
     ),
-    Mutant("threats/base.py", "return like.new_full((), value)", "return torch.tensor(value).to(like)", "tests/threats"),
+    Mutant(
+        "threats/base.py", "return like.new_full((), value)", "return torch.tensor(value).to(like)", "tests/threats"
+    ),
     Mutant(
         "threats/base.py",
         "low, high = torch.where(threat.mask, low, x), torch.where(threat.mask, high, x)",
@@ -909,15 +911,16 @@ MUTANTS = [
     Mutant(
         "attacks/square.py", "_mass(given, p) + unused / x.shape[1]", "_mass(given, p)", "tests/attacks/test_square.py"
     ),
-    Mutant(
-        "attacks/square.py",
-        "torch.where(painted | other, change, 0)",
-        "torch.where(painted, change, 0)",
-        "tests/attacks/test_square.py",
-    ),
+    Mutant("attacks/square.py", "change * (painted | other)", "change * painted", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "old / _length(old, p) + sign", "sign", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "old / _length(old, p) + sign", "old + sign", "tests/attacks/test_square.py"),
-    Mutant("attacks/square.py", "torch.where(other, x, best)", "best", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", "torch.lerp(best, x, elsewhere)", "best", "tests/attacks/test_square.py"),
+    Mutant(
+        "attacks/square.py",
+        "kept = torch.where(length > radius, radius / length, 1)",
+        "kept = torch.ones_like(length)",
+        "tests/attacks/test_square.py",
+    ),
     Mutant(
         "attacks/square.py",
         "torch.clamp(x + once * (length / _length(once, p)), low, high)",
