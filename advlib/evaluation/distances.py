@@ -190,10 +190,10 @@ def nearest_class_distances(
     ball = Linf(math.inf if radius is None else radius, bounds)
     ball.check(x)
     flat = x.flatten(1)
-    sorted_ = flat[:, flat.var(0).argsort(descending=True)]  # what differs most rules out most
+    ordered = flat[:, flat.var(0).argsort(descending=True)]  # what differs most rules out most
     pairs = {}
     for norm in NORMS:
-        rows = _nearest(sorted_, y, NORMS[norm])
+        rows = _nearest(ordered, y, NORMS[norm])
         two = x[list(rows)]
         between = {name: float(of.distance(two[:1].double(), two[1:].double())) for name, of in NORMS.items()}
         pairs[norm] = NearestPair(rows, (int(y[rows[0]]), int(y[rows[1]])), between, two)
