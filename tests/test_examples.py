@@ -1,4 +1,4 @@
-"""Every notebook in examples/ runs from its first cell to its last."""
+"""Every notebook runs from first cell to last: in examples/ anywhere, in benchmarks/ beside its results."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb")) + sorted((ROOT / "benchmarks").glob("*.ipynb"))
 
 
 # what Jupyter's own machinery warns of is not ours
@@ -16,7 +16,8 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no one's own profile
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    folder = tmp_path if path.parent.name == "examples" else path.parent
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
     client.execute()
 
 
