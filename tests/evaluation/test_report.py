@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from advlib import Linf
+from advlib import L0, Linf
 from advlib.evaluation import Evaluation, Finding, Stage, compare, export, figures
 from advlib.evaluation.curves import Curve
 from advlib.evaluation.evaluate import text_of
@@ -750,6 +750,9 @@ def test_another_threat_model_than_the_evaluated_one_is_refused(tmp_path):
         result.save_pictures(tmp_path / "pictures", None, Linf(0.2))
     with pytest.raises(TypeError, match="must be a threat model such as"):
         result.save_pictures(tmp_path / "pictures", None, 0.1)
+    pixels = dataclasses.replace(result, threat=text_of(L0(2.0, per_pixel=True)))
+    with pytest.raises(ValueError, match=r"evaluated, L0\(2, per_pixel=True, bounds=\(0, 1\)\), got L0\(2, bounds"):
+        pixels.save_pictures(tmp_path / "pictures", None, L0(2.0))
     assert list(tmp_path.iterdir()) == []
 
 
