@@ -48,12 +48,7 @@ def threat_of(text: str) -> Threat:
     eps, _, bounds = rest.partition(":")
     try:
         ends = (0.0, 1.0) if not bounds else None if bounds == "none" else tuple(map(_number, bounds.split(",")))
-        if ends is not None and len(ends) != 2:
-            raise ValueError(f"{len(ends)} bounds")
-        radius = _number(eps)
-        if radius < 0:
-            raise ValueError("eps below 0")
-        return _NORMS[norm.lower()](radius, bounds=ends)
+        return _NORMS[norm.lower()](_number(eps), bounds=ends)  # which refuses what is no radius, or no bounds
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"a threat model is {GRAMMAR}; got {text!r}") from error
 
