@@ -47,7 +47,7 @@ def threat_of(text: str) -> Threat:
     norm, _, rest = text.partition(":")
     eps, _, bounds = rest.partition(":")
     try:
-        ends = (0.0, 1.0) if not bounds else None if bounds == "none" else tuple(map(_number, bounds.split(",")))
+        ends: Any = (0.0, 1.0) if not bounds else None if bounds == "none" else tuple(map(_number, bounds.split(",")))
         return _NORMS[norm.lower()](_number(eps), bounds=ends)  # which refuses what is no radius, or no bounds
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"a threat model is {GRAMMAR}; got {text!r}") from error
