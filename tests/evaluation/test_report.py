@@ -669,17 +669,18 @@ def test_pictures_are_those_that_survive_rounding(tmp_path):
     changed = (
         (101.6, 50.4),  # nearest: 102, 50, inside and breaking
         (100.4, 50.0),  # nearest: 100, which breaks nothing
-        (102.5, 52.5),  # to within 2.5 levels: towards the clean picture, 102 and 52
-        (101.5, 47.0),  # more than 2.5 levels off in a pixel, but rounded towards it, inside
+        (102.7, 52.7),  # nearest: 103, 53, outside; towards the clean picture 102, 52, inside and breaking
+        (101.5, 47.0),  # 47 is more than 2.7 levels off and cannot be rounded: breaking, but outside
     )
-    found = saved(attacked(clean, changed), tmp_path / "new" / "folder", bright, Linf(2.5 / 255))
+    found = saved(attacked(clean, changed), tmp_path / "new" / "folder", bright, Linf(2.7 / 255))
     assert found == SavedPictures(broken=4, inside=3, breaking=3, saved=2)
     assert saved_levels(tmp_path / "new" / "folder") == {"0_0_as_1.png": [102, 50], "2_0_as_1.png": [102, 52]}
 
 
 def test_rounded_towards_the_clean_picture_a_whole_level_stays_one(tmp_path):
-    values = range(254)  # of which 1/255 more comes as a little less than the next level for some
+    values = range(254)
     result = attacked([(value, 10) for value in values], [(value + 1, 11.6) for value in values])
+    result.x_adv[..., 0] = torch.nextafter(result.x_adv[..., 0], result.x[..., 0])  # by rounding a little less than one
     found = saved(result, tmp_path, lambda x: torch.tensor([[0.0, 1.0]]).expand(len(x), 2), Linf(1.6 / 255))
     assert found == SavedPictures(254, 254, 254, 254)
     assert list(saved_levels(tmp_path).values()) == [[value + 1, 11] for value in values]
