@@ -121,6 +121,20 @@ def test_passes_are_counted():
     assert (curve.forward_samples, curve.backward_samples) == (counted.forwards, counted.backwards)
 
 
+def test_every_evaluation_has_the_budget(monkeypatch):
+    given = []
+
+    def watched(model, x, y, threat, *, budget, **options):
+        given.append(budget)
+        return evaluate(model, x, y, threat, budget="quick", **options)
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    model, x, y = problem()
+    assert quiet(model, x, y, Linf(0.4, bounds=None), eps=[0.2, 0.4], budget="thorough").budget == "thorough"
+    assert set(given) == {"thorough"}
+    assert len(given) > 1
+
+
 def test_what_belongs_to_rows_stays_with_them():
     model, x, y = problem()
     may = torch.zeros(len(x), 1, dtype=torch.bool)
