@@ -114,6 +114,23 @@ def test_what_breaks_in_a_larger_ball_is_tried_in_the_smaller(monkeypatch):
     assert bool(curve.broken_at[~inner].isinf().all())
 
 
+def test_what_is_pulled_in_is_not_thrown_across_the_ball(monkeypatch):
+    def model(x):  # errs from 0.25 to 0.35 and beyond 0.7; below 0 nothing leads there
+        return torch.cat([torch.zeros_like(x), torch.maximum(0.05 - (x.relu() - 0.3).abs(), x - 0.7)], 1)
+
+    reach = iter((True,))
+
+    def far(model, x, y, threat, **options):  # finds 0.8 in the first ball, and nothing after that
+        found = evaluate(model, x, y, threat.resized(torch.zeros_like(threat.eps)), **options)
+        if next(reach, False):
+            found.robust[:], found.x_adv[:], found.distance[:] = False, 0.8, 0.8
+        return found
+
+    monkeypatch.setattr(module, "evaluate", far)
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    assert quiet(model, x, torch.tensor([0]), Linf(1.2, bounds=None), eps=[0.4, 0.8, 1.2]).broken_at.tolist() == [0.4]
+
+
 def test_passes_are_counted():
     model, x, y = problem()
     counted = Counted(model)
