@@ -123,10 +123,10 @@ def robustness_curve(
     What breaks a row in one ball breaks it in every larger one, and a row that stands in one ball is taken to stand in
     every smaller one. So the radius at which each row breaks is bracketed: all rows are evaluated at the middle radius,
     then each at the middle of what is left for it, every row with a radius of its own; one that broke further out is
-    first attacked from the nearest point to what broke it. K radii take about log2 K rounds in place of K, and the curve
-    never rises. In ``benchmarks/curves.py`` ten radii cost half of what ten evaluations do; a network that breaks at
-    the first radii saves nothing. Where a row is counted as right at some radius, an evaluation at that radius or a
-    larger one left it standing; where as broken, a point within that radius was verified to break it.
+    first attacked from the nearest point to what broke it. K radii take about log2 K rounds in place of K, and the
+    curve never rises. In ``benchmarks/curves.py`` ten radii cost half of what ten evaluations do, and little less on a
+    network that breaks at the first of them. Where a row is counted as right at some radius, an evaluation at that
+    radius or a larger one left it standing; where as broken, a point within that radius was verified to break it.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits, with normalisation inside.
