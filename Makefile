@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint docs bench gpu mutants clean
+.PHONY: demo test test-all lint docs bench peers gpu mutants clean
 
 demo: $(VENV)/demo.done  ## train, attack and picture a small network; results in demo/
 	$(BIN)/advlib demo --out demo
@@ -26,13 +26,16 @@ docs: $(VENV)/docs.done  ## the documentation, in docs/_build/html
 mutants: $(VENV)/test.done  ## break the library in many small ways; every break must fail a test
 	$(BIN)/python tests/mutants.py
 
-bench .venv-bench/peers.done: VENV = .venv-bench
+bench peers .venv-bench/peers.done: VENV = .venv-bench
 bench: .venv-bench/peers.done  ## time the attacks beside other libraries', installed in an environment of their own
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/jsma.py
 	$(BIN)/python benchmarks/pgd_strength.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/defences.py
+
+peers: .venv-bench/peers.done  ## the tests beside other libraries: every row of the page on migration
+	$(BIN)/python -m pytest -m peers tests/test_migration.py tests/testing
 
 .venv-bench/peers.done: pyproject.toml constraints.txt benchmarks/requirements.txt benchmarks/peers.txt
 	$(MAKE) VENV=.venv-bench .venv-bench/bench.done
