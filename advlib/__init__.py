@@ -3,8 +3,11 @@
 from advlib.attacks import apgd as apgd
 from advlib.attacks import auto_attack as auto_attack
 from advlib.attacks import bim as bim
+from advlib.attacks import ddn as ddn
+from advlib.attacks import deepfool as deepfool
 from advlib.attacks import fab as fab
 from advlib.attacks import fgsm as fgsm
+from advlib.attacks import fmn as fmn
 from advlib.attacks import gaussian_noise as gaussian_noise
 from advlib.attacks import jsma as jsma
 from advlib.attacks import mim as mim

@@ -6,8 +6,11 @@ from advlib.attacks.baselines import gaussian_noise as gaussian_noise
 from advlib.attacks.baselines import salt_and_pepper as salt_and_pepper
 from advlib.attacks.baselines import uniform_noise as uniform_noise
 from advlib.attacks.bim import bim as bim
+from advlib.attacks.ddn import ddn as ddn
+from advlib.attacks.deepfool import deepfool as deepfool
 from advlib.attacks.fab import fab as fab
 from advlib.attacks.fgsm import fgsm as fgsm
+from advlib.attacks.fmn import fmn as fmn
 from advlib.attacks.jsma import jsma as jsma
 from advlib.attacks.mim import mim as mim
 from advlib.attacks.pgd import pgd as pgd

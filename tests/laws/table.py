@@ -70,6 +70,9 @@ ATTACKS: dict[str, Row] = {
     "fab, restarts": Row(
         advlib.fab, LENGTHS, random=True, loss=False, minimal=True, settings={"steps": 8, "restarts": 2}
     ),
+    "deepfool": Row(advlib.deepfool, ("linf", "l2"), loss=False, minimal=True, settings={"steps": 30}),
+    "ddn": Row(advlib.ddn, ("l2",), minimal=True, settings={"steps": 8, "gamma": 0.3}),  # far from the radius of 1
+    "fmn": Row(advlib.fmn, minimal=True, enough=100, settings={"steps": 30}),
     "apgd": Row(advlib.apgd, LENGTHS, True, settings={"steps": 12}),
     "apgd, fixed start": Row(advlib.apgd, LENGTHS, settings={"steps": 12, "random_start": False}),
     "apgd, targets": Row(

@@ -10,7 +10,7 @@ from torch import nn
 
 from advlib import L0, L1, L2, Linf, bim, fgsm, jsma, mim, pgd
 from advlib.losses import cross_entropy, margin
-from tests.laws.table import CLASSES, batch, build, call, classes, every, seeded
+from tests.laws.table import CLASSES, LENGTHS, batch, build, call, classes, every, seeded
 
 
 @every(where=lambda row: row.gradients)
@@ -87,7 +87,7 @@ def test_linear_optimum_with_active_bounds(norm):
         assert (reached >= best * 0.99).all(), (reached / best).tolist()
 
 
-@every(shapes=("features",), where=lambda row: row.minimal)
+@every(shapes=("features",), norms=LENGTHS, where=lambda row: row.minimal)
 @pytest.mark.parametrize("bounds", [(-20.0, 20.0), (0.0, 1.0)], ids=["wide", "tight"])
 def test_minimum_norm_attacks_reach_the_distance_of_the_boundary(name, threat, shape, bounds):
     """|f| / ||w||_q without active bounds, and with them the point that the threat model itself finds."""
