@@ -94,7 +94,7 @@ class FastMinimumNorm(Rule[FMNState]):
 
 def boundary_distance(feedback: Feedback, task: Task) -> Tensor:
     """``(N,)`` distance at which the linearized loss is zero, bounds aside; in L0, were each change the widest."""
-    slope = torch.linalg.vector_norm(feedback.gradient.flatten(1), ord=_DUAL[task.threat.p], dim=1)
+    slope: Tensor = torch.linalg.vector_norm(feedback.gradient.flatten(1), ord=_DUAL[task.threat.p], dim=1)
     if isinstance(task.threat, L0):
         slope = slope * _width(task)
     return feedback.loss.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)

@@ -39,6 +39,7 @@ class Row:
     loss: bool = True  # takes a loss
     keeps: bool = True  # takes keep=, and the other options of a search
     minimal: bool = False  # looks for the nearest success: a row without one is clean, so the laws allow it more eps
+    enough: int = 40  # steps with which it reaches the nearest success on a linear model
     settings: dict[str, Any] = field(default_factory=dict)
 
     def threat(self, norm: str) -> Threat:

@@ -10,7 +10,7 @@ from torch import nn
 
 from advlib import L0, L1, L2, Linf, bim, fgsm, jsma, mim, pgd
 from advlib.losses import cross_entropy, margin
-from tests.laws.table import CLASSES, LENGTHS, batch, build, call, classes, every, seeded
+from tests.laws.table import ATTACKS, CLASSES, LENGTHS, batch, build, call, classes, every, seeded
 
 
 @every(where=lambda row: row.gradients)
@@ -102,13 +102,13 @@ def test_minimum_norm_attacks_reach_the_distance_of_the_boundary(name, threat, s
     if bounds == (-20.0, 20.0):
         dual = {math.inf: 1, 2: 2, 1: math.inf}[threat.p]
         assert torch.allclose(least, lead.abs() / torch.linalg.vector_norm(normal, dual))
-    result = call(name, model, x, y, threat, steps=40, generator=seeded())
+    result = call(name, model, x, y, threat, steps=ATTACKS[name].enough, generator=seeded())
     assert (model(result).argmax(1) != y).all()
     ratio = threat.distance(result, x) / least
     assert ratio.min() > 1 - 1e-9
     assert ratio.max() < 1.01, ratio
     nearer = replace(threat, eps=0.99 * least)
-    assert torch.equal(call(name, model, x, y, nearer, steps=40, generator=seeded()), x)
+    assert torch.equal(call(name, model, x, y, nearer, steps=ATTACKS[name].enough, generator=seeded()), x)
 
 
 def test_jsma_on_a_linear_model_takes_the_largest_weights():
