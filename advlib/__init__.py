@@ -13,6 +13,7 @@ from advlib.attacks import jsma as jsma
 from advlib.attacks import mim as mim
 from advlib.attacks import pgd as pgd
 from advlib.attacks import salt_and_pepper as salt_and_pepper
+from advlib.attacks import sigma_zero as sigma_zero
 from advlib.attacks import square as square
 from advlib.attacks import uniform_noise as uniform_noise
 from advlib.evaluation import evaluate as evaluate

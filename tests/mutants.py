@@ -1528,10 +1528,16 @@ MUTANTS = [
     Mutant(
         "attacks/sigma_zero.py", "        task.threat.finite_bounds(task.x)\n", "", "tests/attacks/test_sigma_zero.py"
     ),
+    Mutant("attacks/sigma_zero.py", "torch.lerp(s.mean, descent, 0.1)", "descent", "tests/attacks/test_sigma_zero.py"),
     Mutant(
+        "attacks/sigma_zero.py",
         "torch.lerp(s.square, descent.square(), 0.001)",
         "descent.square()",
+        "tests/attacks/test_sigma_zero.py",
     ),
+    Mutant("attacks/sigma_zero.py", "column(1 - 0.999**step, x)", "1", "tests/attacks/test_sigma_zero.py"),
+    Mutant("attacks/sigma_zero.py", "length / (1 - 0.9**step)", "length", "tests/attacks/test_sigma_zero.py"),
+    Mutant("attacks/sigma_zero.py", "_LAST = 0.1", "_LAST = 0.0", "tests/attacks/test_sigma_zero.py"),
     Mutant("attacks/deepfool.py", "-lead / slope", "lead / slope", "tests/attacks/test_deepfool.py"),
     Mutant(
         "attacks/deepfool.py",

@@ -14,4 +14,5 @@ from advlib.attacks.fmn import fmn as fmn
 from advlib.attacks.jsma import jsma as jsma
 from advlib.attacks.mim import mim as mim
 from advlib.attacks.pgd import pgd as pgd
+from advlib.attacks.sigma_zero import sigma_zero as sigma_zero
 from advlib.attacks.square import square as square
