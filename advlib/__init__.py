@@ -5,6 +5,7 @@ from advlib.attacks import auto_attack as auto_attack
 from advlib.attacks import bim as bim
 from advlib.attacks import ddn as ddn
 from advlib.attacks import deepfool as deepfool
+from advlib.attacks import ead as ead
 from advlib.attacks import fab as fab
 from advlib.attacks import fgsm as fgsm
 from advlib.attacks import fmn as fmn

@@ -1470,6 +1470,29 @@ MUTANTS = [
     Mutant("attacks/fab.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_fab.py"),
     Mutant("attacks/fab.py", 'options.get("logits_of") or _unchanged', "_unchanged", "tests/attacks/test_fab.py"),
     Mutant(
+        "attacks/ead.py",
+        "feedback.reached & (feedback.loss >= self.confidence)",
+        "feedback.reached",
+        "tests/attacks/test_ead.py",
+    ),
+    Mutant("attacks/ead.py", "min(self.step_size, self.beta / 2)", "self.step_size", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "2 / self.beta * change", "0 * change", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "column(s.c * ~success, x)", "column(s.c, x)", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "s.length * (1 - s.step / self.per_round)", "s.length", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "- torch.clamp(change, -limit, limit)", "", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "column(s.step / (s.step + 3), x)", "column(0 * s.step, x)", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "10 * s.c", "2 * s.c", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "(failed + enough) / 2", "enough", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "choose(back, s.best, point)", "point", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "s.length / 2", "s.length", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", " & late", "", "tests/attacks/test_ead.py"),
+    Mutant(
+        "attacks/ead.py", "feedback.success & (distance < s.distance)", "feedback.success", "tests/attacks/test_ead.py"
+    ),
+    Mutant("attacks/ead.py", "return state.distance == 0", "return state.distance < 0", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", "    wanders = True", "", "tests/attacks/test_ead.py"),
+    Mutant("attacks/ead.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_ead.py"),
+    Mutant(
         "attacks/sigma_zero.py",
         "feedback.reached & (feedback.loss >= self.confidence)",
         "feedback.reached",
@@ -1567,12 +1590,7 @@ MUTANTS = [
         "tests/attacks/test_deepfool.py",
     ),
     Mutant("attacks/deepfool.py", "    wanders = True", "", "tests/attacks/test_deepfool.py"),
-    Mutant(
-        "attacks/deepfool.py",
-        "margin(logits, task.y, task.target)",
-        "-margin(logits, task.y, task.target)",
-        "tests/attacks/test_deepfool.py",
-    ),
+    Mutant("attacks/deepfool.py", "if task.target is not None:", "if False:", "tests/attacks/test_deepfool.py"),
     Mutant("attacks/deepfool.py", ".scatter(1, own, -torch.inf)", "", "tests/attacks/test_deepfool.py"),
     Mutant("attacks/deepfool.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_deepfool.py"),
     Mutant(
@@ -1620,10 +1638,7 @@ MUTANTS = [
     ),
     Mutant("attacks/fmn.py", "torch.minimum(s.radius, nearest)", "s.radius", "tests/attacks/test_fmn.py"),
     Mutant(
-        "attacks/fmn.py",
-        "smaller.floor(), needed - 1)",
-        "smaller.floor(), needed)",
-        "tests/attacks/test_fmn.py",
+        "attacks/fmn.py", "smaller, larger = smaller.floor()", "smaller, larger = smaller", "tests/attacks/test_fmn.py"
     ),
     Mutant("attacks/fmn.py", "larger.floor(), s.radius + 1)", "larger.floor(), s.radius)", "tests/attacks/test_fmn.py"),
     Mutant(

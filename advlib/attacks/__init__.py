@@ -8,6 +8,7 @@ from advlib.attacks.baselines import uniform_noise as uniform_noise
 from advlib.attacks.bim import bim as bim
 from advlib.attacks.ddn import ddn as ddn
 from advlib.attacks.deepfool import deepfool as deepfool
+from advlib.attacks.ead import ead as ead
 from advlib.attacks.fab import fab as fab
 from advlib.attacks.fgsm import fgsm as fgsm
 from advlib.attacks.fmn import fmn as fmn

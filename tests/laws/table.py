@@ -74,6 +74,7 @@ ATTACKS: dict[str, Row] = {
     "deepfool": Row(advlib.deepfool, ("linf", "l2"), loss=False, minimal=True, settings={"steps": 30}),
     "ddn": Row(advlib.ddn, ("l2",), minimal=True, settings={"steps": 8, "gamma": 0.3}),  # far from the radius of 1
     "fmn": Row(advlib.fmn, minimal=True, enough=100, settings={"steps": 30}),
+    "ead": Row(advlib.ead, ("l1",), loss=False, minimal=True, enough=1000, settings={"steps": 18}),
     "sigma_zero": Row(advlib.sigma_zero, ("l0",), loss=False, minimal=True, settings={"steps": 8}),
     "apgd": Row(advlib.apgd, LENGTHS, True, settings={"steps": 12}),
     "apgd, fixed start": Row(advlib.apgd, LENGTHS, settings={"steps": 12, "random_start": False}),
