@@ -1638,9 +1638,11 @@ MUTANTS = [
     ),
     Mutant("attacks/fmn.py", "torch.minimum(s.radius, nearest)", "s.radius", "tests/attacks/test_fmn.py"),
     Mutant(
-        "attacks/fmn.py", "smaller, larger = smaller.floor()", "smaller, larger = smaller", "tests/attacks/test_fmn.py"
+        "attacks/fmn.py",
+        "torch.maximum(larger, s.radius + 1)",
+        "torch.maximum(larger, s.radius)",
+        "tests/attacks/test_fmn.py",
     ),
-    Mutant("attacks/fmn.py", "larger.floor(), s.radius + 1)", "larger.floor(), s.radius)", "tests/attacks/test_fmn.py"),
     Mutant(
         "attacks/fmn.py",
         "(1 - _LAST_LENGTH) * decay) * unit",

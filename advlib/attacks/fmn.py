@@ -67,9 +67,8 @@ class FastMinimumNorm(Rule[FMNState]):
         # a point as far as the nearest success would be a second one, and rounding would choose between the two
         needed = torch.minimum(s.radius, nearest)
         smaller, larger = (1 - gamma) * needed, torch.where(nearest.isinf(), boundary, (1 + gamma) * s.radius)
-        if isinstance(threat, L0):  # a count changes by one at least
-            smaller = torch.minimum(smaller.floor(), needed - 1).clamp_min(0)
-            larger = torch.maximum(larger.floor(), s.radius + 1)
+        if isinstance(threat, L0):  # a count grows by one at least
+            larger = torch.maximum(larger, s.radius + 1)
         radius = torch.where(feedback.success, smaller, larger).clamp_max(torch.finfo(x.dtype).max)
         length = self._length(radius, decay, task)
         moved = torch.addcmul(s.query, column(length, x), self._direction(feedback.gradient, s.query, threat))

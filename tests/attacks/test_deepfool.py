@@ -125,6 +125,33 @@ def test_the_way_is_the_same_whatever_the_ball(norm):
     assert torch.equal(x_adv, torch.zeros_like(x_adv))
 
 
+def test_a_row_without_a_success_in_the_ball_comes_back_clean():
+    """Though a point within it raised the loss: the boundary, at 4, seems to be at 3 at first."""
+
+    def model(z):
+        return torch.cat([0 * z, z.sqrt() - 2], dim=1)
+
+    x = points([1.0])
+    assert deepfool(model, x, Y, L2(2.5, (0.0, 50.0))).item() == 1
+    assert deepfool(model, x, Y, L2(3.5, (0.0, 50.0))).item() == pytest.approx(4, rel=1e-2)
+    assert deepfool(model, x, Y, L2(2.5, (0.0, 50.0)), keep="strongest").item() == pytest.approx(3.002)
+
+
+def test_a_row_that_is_done_stays_until_it_is_dropped():
+    class Kept(DeepFool):
+        def finished(self, state):
+            return None
+
+    seen = []
+
+    def watched(z):
+        seen.append(z[0].tolist())
+        return HALFSPACE(z)
+
+    search(watched, points([0.0, 0.0]), Y, L2(math.inf, WIDE), Kept(), steps=3, keep="nearest")
+    assert seen[1] == seen[2] == seen[3] != seen[0]
+
+
 def test_targeted_reaches_the_class_wanted():
     model = classifier([[1.0, 0.0], [0.0, 1.0]], [-1.0, -2.0])
     x_adv = deepfool(model, points([0.0, 0.0]), torch.tensor([2]), L2(math.inf, WIDE), targeted=True)
