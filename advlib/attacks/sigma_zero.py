@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-_LAST = 0.1  # the last step, in units of the first: with Adam, as in the authors' experiments; 0 ends farther away
+_LAST = 0.1  # the last step, in units of the first: with Adam, a fall to 0 ends farther away
 
 
 class SigmaZeroState(NamedTuple):
