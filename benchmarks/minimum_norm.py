@@ -196,11 +196,16 @@ def measured(contestant: Contestant, network: str, norm: str, model: nn.Module, 
     threat = NORMS[norm](torch.inf)
     watched = Watched(model, x, y, threat).eval()
     start = time.process_time()
-    points = contestant.run(watched, x, y, norm).detach()
+    points, failed = None, ""
+    try:
+        points = contestant.run(watched, x, y, norm).detach()
+    except Exception as error:  # what it asked until then counts, and the others go on
+        failed = f"{type(error).__name__}: {error}"
     seconds = time.process_time() - start - watched.seconds
     forwards, backwards = watched.forwards / len(x), watched.backwards / len(x)
     with torch.no_grad():
-        watched.judge(points, model(points))
+        if points is not None:
+            watched.judge(points, model(points))
         watched.nearest = torch.where(model(x).argmax(1) != y, 0, watched.nearest)
     return {
         "network": network,
@@ -210,6 +215,7 @@ def measured(contestant: Contestant, network: str, norm: str, model: nn.Module, 
         "forwards": forwards,
         "backwards": backwards,
         "CPU seconds": seconds,
+        "failed": failed,
         "distances": [value if value < torch.inf else None for value in watched.nearest.tolist()],
     }
 
