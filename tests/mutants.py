@@ -1894,7 +1894,7 @@ MUTANTS = [
         "if crossings == 0:",
         "tests/evaluation/test_schedule.py",
     ),
-    Mutant("evaluation/schedule.py", "< len(left) / 50:", "< 0:", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/schedule.py", "< 1 / 50:", "< 0:", "tests/evaluation/test_schedule.py"),
     Mutant("evaluation/crossing.py", "wanders = True", "wanders = False", "tests/evaluation/test_schedule.py"),
     Mutant("evaluation/crossing.py", "eps + left * (state.far - eps)", "eps", "tests/evaluation/test_schedule.py"),
     Mutant("evaluation/crossing.py", "(1 - state.step / self.steps)", "1", "tests/evaluation/test_schedule.py"),
@@ -1949,7 +1949,7 @@ MUTANTS = [
         "tests/evaluation/test_findings.py",
     ),
     Mutant(
-        "evaluation/result.py", "confidence_level=0.95", "confidence_level=0.9", "tests/evaluation/test_evaluate.py"
+        "evaluation/intervals.py", "confidence_level=0.95", "confidence_level=0.9", "tests/evaluation/test_evaluate.py"
     ),
     Mutant(
         "evaluation/findings.py",
@@ -2369,14 +2369,8 @@ MUTANTS = [
     ),
     Mutant(
         "evaluation/schedule.py",
-        "left = rows.decide(rows.left)",
-        "left = rows.left()",
-        "tests/evaluation/test_resume.py",
-    ),
-    Mutant(
-        "evaluation/schedule.py",
-        "return rows.decide(lambda: len(some) - len(rows.left(some)))",
-        "return len(some) - len(rows.left(some))",
+        "return rows.decide(lambda: 1 - len(rows.left(some)) / max(len(some), 1))",
+        "return 1 - len(rows.left(some)) / max(len(some), 1)",
         "tests/evaluation/test_resume.py",
     ),
     Mutant(

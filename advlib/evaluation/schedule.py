@@ -126,16 +126,15 @@ def _cross(rows: Rows, crossings: int) -> None:
     if crossings == 0 or _way_back(rows, rows.decide(lambda: rows.nearest(0.1)), order[:, 0]) == 0:
         return  # gradients see as much from here
     for index in range(min(crossings, order.shape[1])):
-        left = rows.decide(rows.left)
-        if _way_back(rows, left, order[:, index]) < len(left) / 50:
+        if _way_back(rows, rows.left(), order[:, index]) < 1 / 50:
             return
 
 
-def _way_back(rows: Rows, some: Tensor, donors: Tensor) -> int:
-    """Tries the way back from one donor for each row, and tells how many rows it broke."""
+def _way_back(rows: Rows, some: Tensor, donors: Tensor) -> float:
+    """Tries the way back from one donor for each row, and tells what share of the rows it broke."""
     some = some[donors[some] >= 0]
     rows.attack("crossing", some, Crossing(20), 20, init=rows.x[donors])
-    return rows.decide(lambda: len(some) - len(rows.left(some)))
+    return rows.decide(lambda: 1 - len(rows.left(some)) / max(len(some), 1))
 
 
 def _others(rows: Rows) -> Tensor:

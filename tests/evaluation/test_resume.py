@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from advlib import Linf, evaluate
+from advlib import L2, Linf, evaluate
 from advlib.evaluation import schedule
 from advlib.evaluation.rows import Rows
 from evaluation.resumed_run import BLOCK, ROWS, evaluated, module, problem, told
@@ -195,6 +196,51 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path):
     with pytest.raises(OSError, match="file"):
         evaluated(tmp_path / "file" / "kept", model=model)
     assert model.left == 10**9
+
+
+def state_of(rows):
+    """All that a schedule may change, but for the time that it took."""
+    state = rows.snapshot()
+    for stage in state["stages"]:
+        del stage["seconds"]
+    return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+
+
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_every_moment_of_a_schedule_leads_to_the_same_end(seed):
+    """From each snapshot on: rounds go to the rows that were nearest then, with the random numbers due then."""
+    x = torch.rand(90, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weight = torch.randn(16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+    def model(z):
+        """Each point has a small chance to be an error, so that every stage breaks rows."""
+        others = torch.sin(300 * z.flatten(1) @ weight) - 0.9995
+        return torch.cat([others, torch.zeros_like(others[:, :1])], dim=1)
+
+    x = x[model(x).argmax(1) == 3]
+    plan, y = schedule.Plan(((0.5, 2), (0.2, 2)), 0.5, 2, 2, 3), torch.full((len(x),), 3)
+    y[::3] = 0  # errors, from which there is a way back
+    threat, certified = L2(0.5), torch.zeros(len(x), dtype=torch.bool)
+
+    def fresh():
+        return Rows(model, x, y, threat, certified, torch.Generator().manual_seed(seed), None, lambda rows: None)
+
+    whole, snapshots = fresh(), []
+    whole.keep = lambda rows: snapshots.append(copy.deepcopy(rows.snapshot()))
+    schedule.run(whole, plan)
+    wanted = state_of(whole)
+    del wanted["decisions"]
+    broken = {stage.name: stage.broken for stage in whole.stages.values()}
+    assert min(broken[name] for name in ("first", "second", "targets", "restarts")) > 0, broken
+    assert len(snapshots) > 10
+    for snapshot in snapshots:
+        again = fresh()
+        again.restore(copy.deepcopy(snapshot))
+        assert torch.equal(again.generator.get_state(), snapshot["generator"])
+        schedule.run(again, plan)
+        found = state_of(again)
+        del found["decisions"]
+        assert found == wanted
 
 
 def test_decisions_are_those_of_the_killed_run():
