@@ -138,10 +138,10 @@ def evaluate(
     if ranks > 1:
         done = dict(pair for part in processes.gathered(done) for pair in part.items())
     known = {"threat": text_of(threat), "budget": budget, "seed": chance.seed, "versions": _versions(inputs.device)}
-    return _joined([done[index] for index in sorted(done)], examples, known)
+    return _joined([done[index] for index in sorted(done)], known)
 
 
-def _joined(blocks: list[Block], examples: bool, known: dict[str, Any]) -> Evaluation:
+def _joined(blocks: list[Block], known: dict[str, Any]) -> Evaluation:
     """The result of all blocks, in order."""
     stages = _added(blocks)
     wire = findings.random_search(stages)
@@ -156,8 +156,8 @@ def _joined(blocks: list[Block], examples: bool, known: dict[str, Any]) -> Evalu
         broken_by=tuple(name for block in blocks for name in block.broken_by),
         stages=tuple(stages.values()),
         findings=blocks[0].findings + (() if wire is None else (wire,)),
-        x=joined("x") if examples else None,
-        x_adv=joined("x_adv") if examples else None,
+        x=joined("x") if blocks[0].x is not None else None,
+        x_adv=joined("x_adv") if blocks[0].x_adv is not None else None,
     )
 
 
