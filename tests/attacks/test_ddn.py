@@ -1,43 +1,17 @@
 """DDN by hand, on models small enough to compute on paper. That it reaches the closed form is a law."""
 
 import math
+from functools import partial
 
+import by_hand
 import pytest
 import torch
-from torch import nn
+from by_hand import WIDE, Y, beside_the_closed_form, curved, halfspace, points
 
 from advlib import L2, Linf, ddn
 from advlib.models import Counted
-from tests.laws.table import batch, classes
 
-Y = torch.tensor([0])
-WIDE = (-50.0, 50.0)
-
-
-def points(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def halfspace(z):
-    """Class 1 beyond the line 3 a + 4 b = 1, 0.2 away from the origin along (0.6, 0.8)."""
-    lead = z @ points(3.0, 4.0) - 1
-    return torch.stack([0 * lead, lead], dim=1)
-
-
-def curved(z):
-    lead = (z.square().sum(1, keepdim=True) + z[:, :1] * z[:, 1:2] * z[:, 2:] - 0.8).sin()
-    return torch.cat([0 * lead, lead, lead - 0.3 + z[:, :1]], dim=1)
-
-
-def asked(model, x, threat, y=Y, **settings):
-    """The points that the model is asked about, row 0 alone, and the result."""
-    seen = []
-
-    def watched(z):
-        seen.append(z[0].tolist())
-        return model(z)
-
-    return seen, ddn(watched, x, y, threat, **settings)
+asked = partial(by_hand.asked, ddn)
 
 
 def length(step, steps):
@@ -91,16 +65,8 @@ def test_what_comes_back_is_the_nearest_success_asked_about():
 
 
 def test_closed_form_with_features_at_either_bound():
-    x = batch((12,), rows=40)
-    assert (x == 0).any()
-    assert (x == 1).any()
-    model = nn.Linear(12, 2).double()
-    model.weight.data = torch.randn(2, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    model.bias.data = -model.weight.data.sum(1) / 2
-    y, threat = classes(model, x), L2(math.inf)
-    normal, lead = model.weight.data[1] - model.weight.data[0], (model(x)[:, 1] - model(x)[:, 0]).detach()
-    least = threat.distance(threat.reach(normal.expand_as(x), -lead, x), x)
-    ratio = threat.distance(ddn(model, x, y, threat, steps=300), x) / least
+    distance, least = beside_the_closed_form(ddn, L2, steps=300)
+    ratio = distance / least
     assert ratio.min() > 1 - 1e-9
     assert ratio.max() < 1.01
 

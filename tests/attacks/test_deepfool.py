@@ -1,42 +1,19 @@
 """DeepFool by hand, on models small enough to compute on paper. That it reaches the closed form is a law."""
 
 import math
+from functools import partial
 
+import by_hand
 import pytest
 import torch
-from torch import nn
+from by_hand import WIDE, Y, beside_the_closed_form, classifier, points
 
 from advlib import L0, L1, L2, Linf, deepfool
 from advlib.attacks.deepfool import DeepFool
 from advlib.models import Counted
 from advlib.search import search
-from tests.laws.table import batch, classes
 
-Y = torch.tensor([0])
-WIDE = (-50.0, 50.0)
-
-
-def points(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def classifier(weight, bias):
-    """A linear model of which every row of ``weight`` and ``bias`` is the lead of another class over class 0."""
-    layer = nn.Linear(len(weight[0]), len(weight) + 1).double()
-    layer.weight.data = torch.cat([torch.zeros(1, len(weight[0])).double(), points(*weight)])
-    layer.bias.data = points(0.0, *bias)
-    return layer
-
-
-def asked(model, x, threat, y=Y, **settings):
-    """The points that the model is asked about, row 0 alone, and the result."""
-    seen = []
-
-    def watched(z):
-        seen.append(z[0].tolist())
-        return model(z)
-
-    return seen, deepfool(watched, x, y, threat, **settings)
+asked = partial(by_hand.asked, deepfool)
 
 
 HALFSPACE = classifier([[3.0, 4.0]], [-1.0])  # from the origin: 0.2 away in L2, 1/7 in Linf
@@ -86,18 +63,8 @@ def test_candidates_are_those_that_lead_most():
 
 @pytest.mark.parametrize("norm", [Linf, L2])
 def test_closed_form_with_features_at_either_bound(norm):
-    x = batch((12,), rows=40)
-    assert (x == 0).any()
-    assert (x == 1).any()
-    model = nn.Linear(12, 2).double()
-    model.weight.data = torch.randn(2, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    model.bias.data = -model.weight.data.sum(1) / 2
-    y, threat = classes(model, x), norm(math.inf)
-    normal, lead = model.weight.data[1] - model.weight.data[0], (model(x)[:, 1] - model(x)[:, 0]).detach()
-    least = threat.distance(threat.reach(normal.expand_as(x), -lead, x), x)
-    x_adv = deepfool(model, x, y, threat)
-    assert (model(x_adv).argmax(1) != y).all()
-    ratio = threat.distance(x_adv, x) / least
+    distance, least = beside_the_closed_form(deepfool, norm)
+    ratio = distance / least
     assert ratio.min() > 1 - 1e-9
     assert ratio.max() < 1.01
 

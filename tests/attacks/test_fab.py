@@ -1,41 +1,19 @@
 """FAB by hand, on models small enough to compute on paper. That it reaches the closed form is a law."""
 
 import math
+from functools import partial
 
+import by_hand
 import pytest
 import torch
-from torch import nn
+from by_hand import WIDE, Y, classifier, curved, points
 
 from advlib import L0, L1, L2, Linf, fab
 from advlib.attacks.fab import FastAdaptiveBoundary
 from advlib.models import Counted
 from advlib.search import search
 
-Y = torch.tensor([0])
-WIDE = (-50.0, 50.0)
-
-
-def points(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def classifier(weight, bias):
-    """A linear model of which every row of ``weight`` and ``bias`` is the lead of another class over class 0."""
-    layer = nn.Linear(len(weight[0]), len(weight) + 1).double()
-    layer.weight.data = torch.cat([torch.zeros(1, len(weight[0])).double(), points(*weight)])
-    layer.bias.data = points(0.0, *bias)
-    return layer
-
-
-def asked(model, x, threat, y=Y, **settings):
-    """The points that the model is asked about, row 0 alone, and the result."""
-    seen = []
-
-    def watched(z):
-        seen.append(z[0].tolist())
-        return model(z)
-
-    return seen, fab(watched, x, y, threat, **settings)
+asked = partial(by_hand.asked, fab)
 
 
 HALFSPACE = classifier([[3.0, 4.0]], [-1.0])  # from the origin: 0.2 away in L2, 1/7 in Linf, 0.25 in L1
@@ -116,11 +94,6 @@ def test_the_final_search_halves_where_another_class_than_the_one_aimed_at_is_re
     settings = {"keep": "nearest", "target": Y + 1, "init": points([1.0])}
     found = search(model, points([0.0]), Y, L2(math.inf, WIDE), FastAdaptiveBoundary(2), steps=2, **settings)
     assert found.x_adv.item() == pytest.approx(1.001 * (0.5005 + 0.5 * 0.4995))  # 1 is a success, 0.5005 short
-
-
-def curved(z):
-    lead = (z.square().sum(1, keepdim=True) + z[:, :1] * z[:, 1:2] * z[:, 2:] - 0.8).sin()
-    return torch.cat([0 * lead, lead, lead - 0.3 + z[:, :1]], dim=1)
 
 
 @pytest.mark.parametrize("threat", [Linf(math.inf, WIDE), L2(math.inf, WIDE), L1(math.inf, WIDE)])

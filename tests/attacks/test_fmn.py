@@ -2,46 +2,21 @@
 
 import itertools
 import math
+from functools import partial
 
+import by_hand
 import pytest
 import torch
+from by_hand import WIDE, Y, beside_the_closed_form, curved, halfspace, points
 from torch import nn
 
 from advlib import L0, L1, L2, Linf, fmn
 from advlib.attacks.fmn import FastMinimumNorm
 from advlib.models import Counted
 from advlib.search import search
-from tests.laws.table import batch, classes
 
-Y = torch.tensor([0])
-WIDE = (-50.0, 50.0)
+asked = partial(by_hand.asked, fmn)
 NORMS = [Linf, L2, L1, L0]
-
-
-def points(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def halfspace(z):
-    """Class 1 beyond the line 3 a + 4 b = 1; from the origin: 0.2 away in L2, 1/7 in Linf, 0.25 in L1."""
-    lead = z @ points(3.0, 4.0) - 1
-    return torch.stack([0 * lead, lead], dim=1)
-
-
-def curved(z):
-    lead = (z.square().sum(1, keepdim=True) + z[:, :1] * z[:, 1:2] * z[:, 2:] - 0.8).sin()
-    return torch.cat([0 * lead, lead, lead - 0.3 + z[:, :1]], dim=1)
-
-
-def asked(model, x, threat, y=Y, **settings):
-    """The points that the model is asked about, row 0 alone, and the result."""
-    seen = []
-
-    def watched(z):
-        seen.append(z[0].tolist())
-        return model(z)
-
-    return seen, fmn(watched, x, y, threat, **settings)
 
 
 def decay(step, steps):
@@ -150,21 +125,11 @@ def test_in_l0_the_radius_also_changes_by_a_share():
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_closed_form_with_features_at_either_bound(norm):
-    x = batch((12,), rows=40)
-    assert (x == 0).any()
-    assert (x == 1).any()
-    model = nn.Linear(12, 2).double()
-    model.weight.data = torch.randn(2, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    model.bias.data = -model.weight.data.sum(1) / 2
-    y, threat = classes(model, x), norm(math.inf)
-    normal, lead = model.weight.data[1] - model.weight.data[0], (model(x)[:, 1] - model(x)[:, 0]).detach()
-    least = threat.distance(threat.reach(normal.expand_as(x), -lead, x), x)
-    x_adv = fmn(model, x, y, threat, steps=200)
-    assert (model(x_adv).argmax(1) != y).all()
-    ratio = threat.distance(x_adv, x) / least
+    distance, least = beside_the_closed_form(fmn, norm, steps=200)
+    ratio = distance / least
     assert ratio.min() > 1 - 1e-9
     if norm is L0:  # not convex: a feature at its bound can hide one that would do alone
-        assert (threat.distance(x_adv, x) <= least + 1).all()
+        assert (distance <= least + 1).all()
         assert (ratio == 1).double().mean() > 0.95
     else:
         assert ratio.max() < 1.01

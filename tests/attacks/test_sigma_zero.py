@@ -1,36 +1,18 @@
 """Sigma-zero by hand, on models small enough to compute on paper."""
 
 import math
+from functools import partial
 
+import by_hand
 import pytest
 import torch
+from by_hand import Y, halfspace, points
 
 from advlib import L0, L2, sigma_zero
 from tests.laws.table import batch, classes
 
-Y = torch.tensor([0])
+asked = partial(by_hand.asked, sigma_zero)
 BOUNDS = (-1.0, 3.0)
-
-
-def points(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def halfspace(z):
-    """Class 1 beyond the line 3 a + 4 b = 1."""
-    lead = z @ points(3.0, 4.0) - 1
-    return torch.stack([0 * lead, lead], dim=1)
-
-
-def asked(model, x, threat, y=Y, **settings):
-    """The points that the model is asked about, row 0 alone, and the result."""
-    seen = []
-
-    def watched(z):
-        seen.append(z[0].tolist())
-        return model(z)
-
-    return seen, sigma_zero(watched, x, y, threat, **settings)
 
 
 def expected(steps, step_size, sigma, threshold, rate):
