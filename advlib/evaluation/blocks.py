@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,9 +92,9 @@ class Folder:
                     "with the settings that it was begun with, or give an empty folder"
                 )
 
-    def done(self, index: int, x: Tensor, y: Tensor) -> Block | None:
-        """The block of that number, if it was done."""
-        found = self._read(index, "block", x, y)
+    def done(self, index: int, data: str, x: Tensor) -> Block | None:
+        """The block of that number, with the inputs that it was of, if it was done; see :func:`data_of`."""
+        found = self._read(index, "block", data)
         if found is None:
             return None
         stages = {name: Stage(**stage) for name, stage in found.pop("stages").items()}
@@ -103,34 +102,31 @@ class Folder:
         found["x_adv"] = found["x_adv"].to(x.device)
         return Block(x=x, stages=stages, findings=findings, **found)
 
-    def resume(self, index: int, rows: Rows) -> None:
+    def resume(self, index: int, data: str, rows: Rows) -> None:
         """Gives rows the state that they had in a killed run, if there was one, and keeps it from now on."""
-        found = self._read(index, "stage", rows.x, rows.y)
+        found = self._read(index, "stage", data)
         if found is not None:
             rows.restore(found)
-        rows.keep = partial(self._keep, index)
+        rows.keep = lambda rows: self._write(index, "stage", data, rows.snapshot())
 
-    def _keep(self, index: int, rows: Rows) -> None:
-        self._write(index, "stage", rows.x, rows.y, rows.snapshot())
-
-    def finish(self, index: int, block: Block) -> None:
+    def finish(self, index: int, data: str, block: Block) -> None:
         """Keeps a block that is done, in place of its state under way."""
         state = {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
         state |= {
             "stages": {name: dataclasses.asdict(stage) for name, stage in block.stages.items()},
             "findings": [dataclasses.asdict(finding) for finding in block.findings],
         }
-        x = state.pop("x")
-        self._write(index, "block", x, block.y, state)
+        del state["x"]
+        self._write(index, "block", data, state)
         self._file(index, "stage").unlink(missing_ok=True)
 
     def _file(self, index: int, kind: str) -> Path:
         return self.path / f"{kind}-{index:06d}.pt"
 
-    def _write(self, index: int, kind: str, x: Tensor, y: Tensor, state: dict[str, Any]) -> None:
-        write_checkpoint(self._file(index, kind), {"data": _data(x, y), "state": state})
+    def _write(self, index: int, kind: str, data: str, state: dict[str, Any]) -> None:
+        write_checkpoint(self._file(index, kind), {"data": data, "state": state})
 
-    def _read(self, index: int, kind: str, x: Tensor, y: Tensor) -> dict[str, Any] | None:
+    def _read(self, index: int, kind: str, data: str) -> dict[str, Any] | None:
         file = self._file(index, kind)
         if not file.exists():
             return None
@@ -139,7 +135,7 @@ class Folder:
         except ValueError as error:
             warnings.warn(f"{file} is damaged, and its rows are evaluated again: {error.__cause__}", stacklevel=2)
             return None
-        if found["data"] != _data(x, y):
+        if found["data"] != data:
             raise ValueError(
                 f"{file} must be of the same inputs and labels in the same order, got it of others: evaluate the data "
                 "that it was begun with, without shuffling, or give an empty folder"
@@ -148,8 +144,8 @@ class Folder:
         return state
 
 
-def _data(x: Tensor, y: Tensor) -> str:
-    """What inputs and labels are, in a few words."""
+def data_of(x: Tensor, y: Tensor) -> str:
+    """What inputs and labels are, in a few words that take reading them all."""
     return f"{describe(x)}, {describe(y.cpu())}"
 
 

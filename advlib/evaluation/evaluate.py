@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from advlib.checks import check_counts
 from advlib.evaluation import findings, schedule
-from advlib.evaluation.blocks import Block, Chance, Folder, settings_of
+from advlib.evaluation.blocks import Block, Chance, Folder, data_of, settings_of
 from advlib.evaluation.result import Evaluation, Stage
 from advlib.evaluation.rows import Rows
 from advlib.evaluation.schedule import Budget
@@ -118,17 +118,18 @@ def evaluate(
                     folder = Folder(Path(path), {}, chance, False) if path is not None and rank > 0 else folder
             if index % ranks != rank:
                 continue
-            block = folder.done(index, inputs, labels) if folder is not None else None
+            data = data_of(inputs, labels) if folder is not None else ""
+            block = folder.done(index, data, inputs) if folder is not None else None
             if block is None:
                 keys = torch.Generator().manual_seed((chance.key + index) % 2**63)
                 rows = Rows(model, inputs, labels, within, proved, keys, batch_size, tell)
                 if folder is not None:
-                    folder.resume(index, rows)
+                    folder.resume(index, data, rows)
                 schedule.run(rows, plan)
                 rows.keep = None  # after a kill, findings are looked for anew
                 block = Block.of(rows, findings.diagnose(rows) if index == 0 else ())
                 if folder is not None:
-                    folder.finish(index, block)
+                    folder.finish(index, data, block)
             done[index] = block if examples else block.without_examples()
             tell()
     if start == 0:

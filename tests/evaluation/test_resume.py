@@ -97,6 +97,13 @@ def test_what_is_done_is_not_asked_again(tmp_path, whole):
     assert told(evaluated(tmp_path, model=Mortal(0))) == whole  # not even once
 
 
+def test_labels_may_be_of_any_whole_type(tmp_path):
+    model, x, y = problem()
+    settings = {"progress": False, "path": tmp_path, "budget": "quick"}
+    first = evaluate(model, x, y.int(), Linf(0.1), **settings)
+    assert told(evaluate(model, x, y.int(), Linf(0.1), **settings)) == told(first)
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_ten_times(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, "killed", tmp_path], capture_output=True, text=True, timeout=280)
