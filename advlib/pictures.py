@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from advlib.evaluation.plotting import COLORS, INK, new_figure
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, told apart by colour-blind readers too
-_COLORS = {"grey": "#767676", "blue": "#0072B2", "orange": "#D55E00", "green": "#009E73", "pink": "#CC79A7"}
-_INK = "#222222"
+_COLORS = {"grey": COLORS[4], "blue": COLORS[0], "orange": COLORS[1], "green": COLORS[2], "pink": COLORS[3]}
 
 
 class Column(NamedTuple):
@@ -53,9 +53,7 @@ def require_matplotlib() -> None:
 def _figure(width: float, height: float, **options: Any) -> Figure:
     """A figure of its own, outside pyplot: the program's backend and open figures are left alone."""
     require_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), facecolor="white", **options)
+    return new_figure(width, height, **options)
 
 
 def draw_digits(path: str | PathLike[str], x: Tensor, y: Sequence[int], columns: Sequence[Column]) -> None:
@@ -91,18 +89,18 @@ def draw_digits(path: str | PathLike[str], x: Tensor, y: Sequence[int], columns:
         at = axes(left, row)
         at.imshow(image.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
         wrong = prediction != truth
-        style = {"color": _COLORS["orange"], "fontweight": "bold"} if wrong else {"color": _INK}
+        style = {"color": _COLORS["orange"], "fontweight": "bold"} if wrong else {"color": INK}
         at.set_title(f"{truth} → {prediction}", fontsize=10, pad=3, **style)
 
-    heading(margin + cell / 2, "clean", 0.35, fontsize=12, fontweight="bold", color=_INK)
-    heading(margin + cell / 2, "label → prediction", 0.12, fontsize=8.5, color=_INK)
+    heading(margin + cell / 2, "clean", 0.35, fontsize=12, fontweight="bold", color=INK)
+    heading(margin + cell / 2, "label → prediction", 0.12, fontsize=8.5, color=INK)
     for row, (image, truth) in enumerate(zip(x, y, strict=True)):
         digit(margin, row, image[0], truth, truth)
     for number, column in enumerate(columns):
         left = margin + cell + wide + number * (wide + group)
         right = left + cell + tight
-        heading(left + group / 2, column.title, 0.35, fontsize=12, fontweight="bold", color=_INK)
-        heading(left + group / 2, column.subtitle, 0.12, fontsize=9.5, color=_INK)
+        heading(left + group / 2, column.title, 0.35, fontsize=12, fontweight="bold", color=INK)
+        heading(left + group / 2, column.subtitle, 0.12, fontsize=9.5, color=INK)
         for row, truth in enumerate(y):
             digit(left, row, column.x_adv[row, 0], truth, column.prediction[row])
             change = (column.x_adv[row, 0] - x[row, 0]).cpu().numpy()
@@ -112,7 +110,7 @@ def draw_digits(path: str | PathLike[str], x: Tensor, y: Sequence[int], columns:
             figure.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[-column.amplitude, 0, column.amplitude])
             bar.set_xticklabels([f"\N{MINUS SIGN}{column.amplitude:g}", "0", f"+{column.amplitude:g}"], fontsize=8)
             bar.tick_params(length=2, pad=2)
-            figure.text((left + cell / 2) / width, 0.33 / height, "difference:", ha="center", fontsize=9, color=_INK)
+            figure.text((left + cell / 2) / width, 0.33 / height, "difference:", ha="center", fontsize=9, color=INK)
     figure.savefig(path, dpi=200)
 
 

@@ -13,7 +13,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose, column, rounding
 from advlib.threats.l1 import movable
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ class SparsePGD(Rule[SparseState]):
 
         ball, eps = self._ball(task, step), self._radius(task, step)
         check = s.since >= max(16 * self.steps // 1000, 1)  # 4 % of the last stage's updates
-        rounding = 8 * torch.finfo(x.dtype).eps * column(x.flatten(1).abs().amax(1), x)
-        changed = ((best - x).abs() > rounding).flatten(1).sum(1).to(loss)
+        changed = ((best - x).abs() > rounding(x)).flatten(1).sum(1).to(loss)
         sparser = check & (changed < 0.95 * s.changed)
         length = torch.where(check, torch.maximum(s.length / 1.5, eps / 10), s.length)
         length = torch.where(sparser, eps, length)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.attacks.fab import nearest_boundary
+from advlib.attacks.boundaries import leads, nearest_boundary, unchanged
 from advlib.checks import check_counts
-from advlib.losses import Loss, margin
+from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L2, Linf, Threat
@@ -19,11 +19,6 @@ from advlib.threats.base import choose, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-def _unchanged(output: Any) -> Tensor:
-    logits: Tensor = output
-    return logits
 
 
 class DeepFoolState(NamedTuple):
@@ -48,7 +43,7 @@ class DeepFool(Rule[DeepFoolState]):
 
     candidates: int = 9
     overshoot: float = 0.001
-    logits_of: Callable[[Any], Tensor] = _unchanged
+    logits_of: Callable[[Any], Tensor] = unchanged
 
     wanders = True
 
@@ -60,12 +55,7 @@ class DeepFool(Rule[DeepFoolState]):
 
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
         """The largest leads, in falling order."""
-        logits = self.logits_of(output)
-        if task.target is not None:
-            return (margin(logits, task.y, task.target),)
-        own = task.y.unsqueeze(1)
-        others = (logits - logits.gather(1, own)).scatter(1, own, -torch.inf)
-        return others.topk(min(self.candidates, logits.shape[1] - 1), dim=1).values.unbind(1)
+        return leads(self.logits_of(output), task, self.candidates)
 
     def update(self, state: DeepFoolState, feedback: Feedback, task: Task, noise: Noise) -> DeepFoolState:
         s, x, done = state, task.x, state.done | feedback.success
@@ -129,6 +119,6 @@ def deepfool(
     if "loss" in options:
         raise TypeError("deepfool follows the differences of logits and takes no loss: leave it out")
     check_counts(candidates=candidates)
-    rule = DeepFool(candidates, overshoot, options.get("logits_of") or _unchanged)
+    rule = DeepFool(candidates, overshoot, options.get("logits_of") or unchanged)
     settings: dict[str, Any] = {"keep": "nearest", **options}
     return search(model, x, y, threat, rule, steps=steps, **settings).x_adv

@@ -83,7 +83,7 @@ class ElasticNet(Rule[EADState]):
         back = ended & found
         return EADState(
             choose(back, s.best, query),
-            choose(back, s.best, point),
+            point,
             s.best,
             s.distance,
             torch.where(ended, 0, step),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from advlib.attacks.boundaries import leads, nearest_boundary, unchanged
 from advlib.attacks.targets import search_targets
-from advlib.losses import Loss, margin
+from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _FINAL_STEPS = 3  # as in the paper
-
-
-def _unchanged(output: Any) -> Tensor:
-    logits: Tensor = output
-    return logits
 
 
 class FABState(NamedTuple):
@@ -58,7 +53,7 @@ class FastAdaptiveBoundary(Rule[FABState]):
     alpha_max: float = 0.1  # this and the next two: the paper's
     eta: float = 1.05
     beta: float = 0.9
-    logits_of: Callable[[Any], Tensor] = _unchanged
+    logits_of: Callable[[Any], Tensor] = unchanged
 
     wanders = True
 
@@ -72,12 +67,7 @@ class FastAdaptiveBoundary(Rule[FABState]):
 
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
         """The leads, the largest first."""
-        logits = self.logits_of(output)
-        if task.target is not None:
-            return (margin(logits, task.y, task.target),)
-        own = task.y.unsqueeze(1)
-        others = (logits - logits.gather(1, own)).scatter(1, own, -torch.inf)
-        return others.topk(logits.shape[1] - 1, dim=1).values.unbind(1)
+        return leads(self.logits_of(output), task)
 
     def update(self, state: FABState, feedback: Feedback, task: Task, noise: Noise) -> FABState:
         s, x, threat, success = state, task.x, task.threat, feedback.success
@@ -133,18 +123,6 @@ class FastAdaptiveBoundary(Rule[FABState]):
         return state.distance == 0
 
 
-def nearest_boundary(feedback: Feedback, threat: Threat) -> tuple[Tensor, Tensor]:
-    """The lead and its gradient, ``(N,)`` and ``(N, ...)``, whose linearized zero is nearest in the threat's norm."""
-    if len(feedback.values) == 1:
-        return feedback.loss, feedback.gradient
-    leads, gradients = torch.stack(feedback.values, 1), torch.stack(feedback.gradients, 1)
-    dual = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf}[threat.p]
-    slope = torch.linalg.vector_norm(gradients.flatten(2), ord=dual, dim=2)
-    index = (leads.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)).argmin(1)
-    row = torch.arange(len(index), device=index.device)
-    return leads[row, index], gradients[row, index]
-
-
 def fab(
     model: Model,
     x: Tensor,
@@ -198,7 +176,7 @@ def fab(
         raise TypeError("fab follows the differences of logits and takes no loss: leave it out")
     if options.get("keep") == "last":
         raise ValueError("fab's last point may lie outside the ball: take keep='nearest', or 'first' or 'strongest'")
-    rule = FastAdaptiveBoundary(steps, alpha_max, eta, beta, options.get("logits_of") or _unchanged)
+    rule = FastAdaptiveBoundary(steps, alpha_max, eta, beta, options.get("logits_of") or unchanged)
     settings: dict[str, Any] = {"keep": "nearest", **options}
     if options.get("restarts", 1) > 1:  # the driver starts the first run at init, and the others anywhere in the ball
         settings |= {"init": x if options.get("init") is None else options["init"], "random_start": True}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from advlib.attacks.boundaries import DUAL
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 _EUCLIDEAN = L2(torch.inf)
 _LAST_LENGTH = 0.01  # this, of the first step's length, and the next: the authors' code
 _LAST_GAMMA = 0.001
-_DUAL = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf, 0.0: math.inf}
 _FIRST_LENGTH = {math.inf: 2.0, 2.0: 1.0, 1.0: 0.3, 0.0: 10.0}  # best on networks of benchmarks/minimum_norm.py
 
 
@@ -93,7 +93,7 @@ class FastMinimumNorm(Rule[FMNState]):
 
 def boundary_distance(feedback: Feedback, task: Task) -> Tensor:
     """``(N,)`` distance at which the linearized loss is zero, bounds aside; in L0, were each change the widest."""
-    slope: Tensor = torch.linalg.vector_norm(feedback.gradient.flatten(1), ord=_DUAL[task.threat.p], dim=1)
+    slope: Tensor = torch.linalg.vector_norm(feedback.gradient.flatten(1), ord=DUAL[task.threat.p], dim=1)
     if isinstance(task.threat, L0):
         slope = slope * _width(task)
     return feedback.loss.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from advlib.attacks.boundaries import unchanged
 from advlib.checks import check_inputs
 from advlib.kernels.pairs import best_pair
 from advlib.losses import Loss
@@ -129,7 +130,7 @@ def jsma(
     if "loss" in options:
         raise TypeError("jsma follows the logits themselves and takes no loss: leave it out")
     check_inputs(x)
-    logits_of = options.get("logits_of") or (lambda output: output)
+    logits_of = options.get("logits_of") or unchanged
     settings: dict[str, Any] = {"keep": "first", **options}
     rule = SaliencyMap(theta, logits_of)
     return search(model, x, y, threat, rule, steps=_steps(x, threat, theta), **settings).x_adv

@@ -69,12 +69,18 @@ def _unwritable(error: OSError, path: str | PathLike[str]) -> OSError:
 def writable(folder: Path) -> Path:
     """Makes the folder and writes into it, so that a mistake shows before the work and not after."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        _make(folder)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"the folder {folder} cannot be written ({reason}): choose another with --out") from error
+    return folder
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder in which a file can be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_table(result: Evaluation, path: str | PathLike[str]) -> None:
@@ -121,9 +127,7 @@ def write_pictures(result: Evaluation, folder: str | PathLike[str], model: Model
         )
     target = Path(folder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target):
-            pass  # fails before the model is asked
+        _make(target)  # fails before the model is asked
     except OSError as error:
         raise _unwritable(error, folder) from error
     if len(broken) == 0:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advlib.noise import Noise
-from advlib.threats.base import Threat, column, normalized, room
+from advlib.threats.base import Threat, column, normalized, room, rounding
 from advlib.threats.reach import by_order
 from advlib.threats.roots import increasing_root
 
@@ -19,8 +19,7 @@ def movable(threat: Threat, grad: Tensor, x_adv: Tensor | None) -> Tensor:
     """``grad`` with zeros where a feature at ``x_adv`` has no room, beyond rounding, to move along it."""
     if x_adv is None:
         return grad
-    rounding = 8 * torch.finfo(x_adv.dtype).eps * column(x_adv.flatten(1).abs().amax(1), x_adv)
-    return torch.where(room(grad, x_adv, threat.limits(x_adv)) > rounding, grad, 0)
+    return torch.where(room(grad, x_adv, threat.limits(x_adv)) > rounding(x_adv), grad, 0)
 
 
 def largest(grad: Tensor, share: float) -> Tensor:

@@ -44,7 +44,12 @@ def expected(per_round, rounds, beta, step_size, c):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"beta": 10.0, "step_size": 0.1, "c": 0.1}, {"beta": 0.5, "step_size": 0.02, "c": 0.5}]
+    "settings",
+    [
+        {"beta": 10.0, "step_size": 0.1, "c": 0.1},
+        {"beta": 0.5, "step_size": 0.02, "c": 0.5},
+        {"beta": 10.0, "step_size": 0.1, "c": 0.5},  # a round begins at a success, and ends without another
+    ],
 )
 def test_the_path(settings):
     path = points(*expected(9, 5, **settings))
