@@ -1,6 +1,7 @@
 """Evaluation: how robust a model is, and how far the number is to be trusted."""
 
 from advlib.evaluation.curves import Curve as Curve
+from advlib.evaluation.curves import distance_curve as distance_curve
 from advlib.evaluation.curves import robustness_curve as robustness_curve
 from advlib.evaluation.distances import ClassDistances as ClassDistances
 from advlib.evaluation.distances import NearestPair as NearestPair

@@ -1,11 +1,11 @@
-"""Robust accuracy over eps, by bisection of the radius at which each row breaks."""
+"""Robust accuracy over eps: by bisection of the radius at which each row breaks, or from one minimum-norm attack."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from advlib.evaluation.result import Evaluation, Finding, Stage
 from advlib.evaluation.rows import Rows
 from advlib.evaluation.schedule import Budget
 from advlib.evaluator import GradientMaskingWarning, Model
+from advlib.models import Counted
 from advlib.threats import Threat
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ _STEPS = 8  # of the curve by default
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The result of :func:`robustness_curve`. Rows are in the order of the inputs.
+    """The result of :func:`robustness_curve` or :func:`distance_curve`. Rows are in the order of the inputs.
 
     Args:
         norm: Name of the threat model.
-        budget: The budget it was given.
+        method: What found it: ``"quick budget"``, say, or the attack's name.
         eps: The radii, increasing from 0.
-        broken_at: ``(N,)`` float64, the least of ``eps`` at which each row was broken: 0 where the model errs
-            unperturbed, infinite where nothing broke it.
+        broken_at: ``(N,)`` float64, the least of ``eps`` at which each row was broken, or the distance of what broke
+            it: 0 where the model errs unperturbed, infinite where nothing broke it.
         x_adv: ``(N, ...)`` the point that broke each row, within the ball of ``broken_at``; the clean row where it is 0
             or infinite.
         findings: Reasons not to trust it, as in an :class:`~advlib.evaluation.Evaluation`.
@@ -54,7 +55,7 @@ class Curve:
     """
 
     norm: str
-    budget: str
+    method: str
     eps: tuple[float, ...]
     broken_at: Tensor
     x_adv: Tensor = dataclasses.field(repr=False)
@@ -72,11 +73,17 @@ class Curve:
         """95 % confidence interval (Clopper and Pearson) of each accuracy on data like these, one by one."""
         return tuple(clopper_pearson(standing, len(self.broken_at)) for standing in self._standing())
 
+    @property
+    def median(self) -> float:
+        """The least radius within which half of all rows are broken; infinite where more than half are not."""
+        return float(self.broken_at.median())
+
     def _standing(self) -> list[int]:
         return [int((self.broken_at > eps).sum()) for eps in self.eps]
 
     def __str__(self) -> str:
-        lines = [f"{self.norm}, {self.budget} budget, {len(self.broken_at):,} rows", "     eps  accuracy"]
+        head = f"{self.norm}, {self.method}, {len(self.broken_at):,} rows, median {self.median:.4g}"
+        lines = [head, "     eps  accuracy"]
         for eps, accuracy, (low, high) in zip(self.eps, self.accuracy, self.intervals, strict=True):
             lines.append(f"{eps:8.4g}  {100 * accuracy:6.2f} %  ({100 * low:.2f} to {100 * high:.2f} %)")
         lines += [f"{f.verdict}: {f.name}: {f.seen}. {f.meaning}. {f.remedy}." for f in self.findings]
@@ -155,13 +162,7 @@ def robustness_curve(
     """
     if not isinstance(threat, Threat):
         raise TypeError(f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}")
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        raise TypeError(
-            f"x and y must be tensors, got {type(x).__name__} and {type(y).__name__}: a curve goes over the rows "
-            "several times, so gather the batches with torch.cat first"
-        )
-    if y.shape != x.shape[:1]:
-        raise ValueError(f"y must have one label per row of x, got {tuple(y.shape)} for {len(x)} rows")
+    _check_rows(x, y)
     radii = _radii(threat, eps)
     grid = torch.tensor(radii, dtype=torch.float64)
     # the greatest index of `grid` at which each row is taken to stand, and the least at which it is known to break
@@ -206,13 +207,84 @@ def robustness_curve(
             bar.update(len(x) - len(left) - bar.n)
     return Curve(
         norm=type(threat).__name__,
-        budget=budget,
+        method=f"{budget} budget",
         eps=radii,
         broken_at=torch.cat([grid, grid.new_tensor([math.inf])])[breaks],
         x_adv=x_adv,
         findings=found,
         forward_samples=sum(stage.forward_samples for stage in stages),
         backward_samples=sum(stage.backward_samples for stage in stages),
+    )
+
+
+def distance_curve(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat_family: Callable[[float], Threat],
+    attack: Callable[[Model, Tensor, Tensor, Threat], Tensor],
+    *,
+    eps: Sequence[float] | None = None,
+    batch_size: int | None = None,
+) -> Curve:
+    """Finds robust accuracy over eps from one run of a minimum-norm attack: how far each row's nearest success is.
+
+    One run stands for all radii, since a point at some distance breaks its row in every ball that reaches so far. The
+    attack sees the rows that the model is right about, and all the room there is within bounds and mask, ``eps=inf``.
+    Each point that it returns is verified: a row counts as broken, at the distance of the point, where the model errs
+    on it in full precision and it lies within bounds and mask. The curve is an upper bound, and as good as the attack:
+    where that finds far points, or none, the model looks robust. :func:`robustness_curve` tries several on each row.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits, with normalisation inside.
+        x: Inputs, ``(N, ...)``, float32 or float64, within the bounds.
+        y: ``(N,)`` true classes.
+        threat_family: Threat models by their radius: :class:`~advlib.threats.L2`, or ``partial(L2, mask=mask)``.
+        attack: A minimum-norm attack, such as :func:`~advlib.attacks.fmn` or ``partial(fmn, steps=1000)``, called as
+            ``attack(model, x, y, threat)``.
+        eps: The radii at which the curve is told, increasing; 0 is added if it is not there. They cost nothing. None
+            means eight even steps to the largest distance found.
+        batch_size: Rows that are verified at once; None means all. The attack takes its own: ``partial(fmn,
+            batch_size=100)``.
+
+    Returns:
+        A :class:`Curve`, whose ``broken_at`` are the distances themselves, whatever ``eps``.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the radii are negative, infinite, or not increasing, there are no rows, ``x`` leaves the bounds,
+            or what the attack raises.
+
+    Example:
+        >>> from advlib.evaluation import distance_curve
+        >>> curve = distance_curve(model, x, y, L2, partial(fmn, steps=50), eps=[0.05, 0.1, 0.2])
+        >>> curve.eps, curve.method
+        ((0.0, 0.05, 0.1, 0.2), 'fmn')
+    """
+    for name, value in (("threat_family", threat_family), ("attack", attack)):
+        if not callable(value):
+            raise TypeError(f"{name} must be callable, as advlib.L2 and advlib.fmn are, got {value!r}")
+    _check_rows(x, y)
+    threat = threat_family(math.inf)
+    radii = None if eps is None else _radii(threat, eps)
+    with torch.inference_mode(False):
+        certified = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        rows = Rows(model, x, y, threat, certified, torch.Generator(), batch_size, lambda rows: None)
+        left, counted = rows.left(), Counted(rows.model)
+        if len(left):
+            found = attack(counted, rows.x[left], rows.y[left], threat.aligned(rows.x).rows(left))
+            rows.verify("attack", left, found)
+    end = float(torch.where(rows.distance.isfinite(), rows.distance, 0).amax())
+    stages = rows.stages.values()
+    return Curve(
+        norm=type(threat).__name__,
+        method=getattr(getattr(attack, "func", attack), "__name__", type(attack).__name__),
+        eps=radii or (_even(end) if end > 0 else (0.0,)),
+        broken_at=rows.distance.cpu(),
+        x_adv=rows.x_adv,
+        findings=(),
+        forward_samples=counted.forwards + sum(stage.forward_samples for stage in stages),
+        backward_samples=counted.backwards,
     )
 
 
@@ -237,7 +309,7 @@ def _radii(threat: Threat, eps: Sequence[float] | None) -> tuple[float, ...]:
         end = float(threat.eps)
         if not 0 < end < math.inf:
             raise ValueError(f"the curve needs an end above 0, got eps={end:g}: give a finite one, or eps=[...]")
-        return tuple(end * step / _STEPS for step in range(_STEPS + 1))
+        return _even(end)
     radii = tuple(float(radius) for radius in eps)
     if not radii:
         raise ValueError("eps must hold radii, got none: eps=[0.1, 0.2, 0.3]")
@@ -246,3 +318,19 @@ def _radii(threat: Threat, eps: Sequence[float] | None) -> tuple[float, ...]:
     if any(later <= radius for radius, later in pairwise(radii)):
         raise ValueError(f"eps must be increasing, without repetition, got {list(radii)}: sorted(set(eps))")
     return radii if radii[0] == 0 else (0.0, *radii)
+
+
+def _even(end: float) -> tuple[float, ...]:
+    return tuple(end * step / _STEPS for step in range(_STEPS + 1))
+
+
+def _check_rows(x: object, y: object) -> None:
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(
+            f"x and y must be tensors, got {type(x).__name__} and {type(y).__name__}: a curve goes over the rows "
+            "several times, so gather the batches with torch.cat first"
+        )
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"y must have one label per row of x, got {tuple(y.shape)} for {len(x)} rows")
+    if len(x) == 0:
+        raise ValueError("there must be rows to evaluate, got none: look at how x was sliced")

@@ -147,7 +147,7 @@ def test_every_evaluation_has_the_budget(monkeypatch):
 
     monkeypatch.setattr(module, "evaluate", watched)
     model, x, y = problem()
-    assert quiet(model, x, y, Linf(0.4, bounds=None), eps=[0.2, 0.4], budget="thorough").budget == "thorough"
+    assert quiet(model, x, y, Linf(0.4, bounds=None), eps=[0.2, 0.4], budget="thorough").method == "thorough budget"
     assert set(given) == {"thorough"}
     assert len(given) > 1
 
@@ -196,7 +196,7 @@ def test_intervals_and_text():
     result = evaluate(model, x, y, Linf(0.2, bounds=None), budget="quick", progress=False)
     assert curve.intervals == (result.clean_interval, result.robust_interval)
     lines = str(curve).splitlines()
-    assert lines[0] == "Linf, quick budget, 40 rows"
+    assert lines[0] == f"Linf, quick budget, 40 rows, median {curve.median:.4g}"
     assert lines[2].split()[:2] == ["0", f"{100 * curve.accuracy[0]:.2f}"]
     assert lines[3].split()[:2] == ["0.2", f"{100 * curve.accuracy[1]:.2f}"]
 
@@ -218,7 +218,7 @@ def test_the_same_generator_gives_the_same_curve_whatever_the_batches(monkeypatc
     ]
     assert torch.equal(runs[0].broken_at, runs[1].broken_at)
     torch.testing.assert_close(runs[0].x_adv, runs[1].x_adv)
-    assert runs[0].budget == "standard"
+    assert runs[0].method == "standard budget"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ DOUBTS = (
 
 def curve(end=0.2, norm="Linf") -> Curve:
     broken_at = torch.tensor([math.inf, 0.0, end / 2, end, math.inf], dtype=torch.float64)
-    return Curve(norm, "quick", (0.0, end / 2, end), broken_at, torch.zeros(5, 1), (), 1, 1)
+    return Curve(norm, "quick budget", (0.0, end / 2, end), broken_at, torch.zeros(5, 1), (), 1, 1)
 
 
 class Page(HTMLParser):
