@@ -16,12 +16,15 @@ from typing_extensions import Self
 
 from advlib.checks import check_inputs, check_labels
 from advlib.gradients import Ask, Estimate, GradientSource, autograd
+from advlib.guarding import guard as guard
 from advlib.losses import Loss, resolve
 from advlib.noise import Key, Noise
+from advlib.oracles import LabelOracle, Oracle, OracleError, OutOfBudget
 from advlib.threats import Threat
 
 Model = Callable[[Tensor], Any]
 AnyModel = TypeVar("AnyModel", bound=Model)
+Result = TypeVar("Result")
 Objectives = Callable[[Any, "Task"], tuple[Tensor, ...]]
 
 
@@ -83,35 +86,6 @@ class Feedback:
     def gradient(self) -> Tensor:
         """The gradient of the first objective, ``(N, ...)``."""
         return self.gradients[0]
-
-
-@contextmanager
-def guard(model: Model) -> Iterator[None]:
-    """Puts a model into evaluation for the time of an attack, and back exactly as it was, come what may.
-
-    Inside, gradients are off but can be turned on, also under ``torch.inference_mode``. Training flags are kept
-    module by module. A compiled model's parameters are frozen meanwhile, since its one backward graph would
-    compute all their gradients.
-    """
-    modules, frozen = [], []
-    if isinstance(model, nn.Module):
-        modules = [m for m in model.modules() if m.training]
-        if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
-            frozen = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for module in modules:
-            module.training = False
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.no_grad():
-            yield
-    finally:
-        for module in modules:
-            module.training = True
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        # Weights that autocast cast without a graph must not be reused by the caller's training step.
-        torch.clear_autocast_cache()
 
 
 _warns_of_gradients: ContextVar[bool] = ContextVar("warns_of_gradients", default=True)
@@ -208,6 +182,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self._passes = (0, 0)
         self._settled: Tensor | None = None  # rows all known to have had a gradient to follow, or to need none
         self._checked = False
+        self.interruption: OracleError | None = None  # what ended the attack before its time
 
     def __enter__(self) -> Self:
         self._guard.__enter__()
@@ -217,6 +192,13 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self._guard.__exit__(*exception)
         if exception[0] is None:
             self._warn_of_missing_gradients()
+
+    def concluded(self, result: Result) -> Result:
+        """The result of an attack; where the model failed on the way, what it raised is raised with the result."""
+        if self.interruption is not None and not isinstance(self.interruption, OutOfBudget):
+            self.interruption.result = result
+            raise self.interruption
+        return result
 
     @property
     def forwards(self) -> Tensor:
@@ -288,6 +270,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
                 self._check_logits(self.logits_of(output), task)
             return output, objectives(output, task)
 
+        if order and isinstance(self.model, LabelOracle):  # it would refuse autograd, but not finite differences
+            raise TypeError(self.model.refusal)
         estimate = self.gradient(ask, points, noise) if order else _values_only(ask, points)
         self._count(task.row, estimate.forwards, estimate.backwards)
         gradients = tuple(_finite(gradient) for gradient in estimate.gradients)
@@ -329,7 +313,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
                     f"{int(labels.min())} to {int(labels.max())}: number the classes from 0"
                 )
         values = logits.detach()
-        if bool((values >= 0).all() and (values.sum(1) - 1).abs().amax() < 1e-4):
+        probabilities = bool((values >= 0).all() and (values.sum(1) - 1).abs().amax() < 1e-4)
+        if probabilities and not isinstance(self.model, Oracle):  # which has no gradients to vanish
             warnings.warn(
                 "the model returns probabilities, not logits: gradients vanish where it is confident, and it "
                 "looks more robust than it is. Drop its last softmax",

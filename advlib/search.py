@@ -21,6 +21,7 @@ from advlib.evaluator import guard as guard
 from advlib.gradients import GradientSource, autograd
 from advlib.losses import Loss
 from advlib.noise import Noise
+from advlib.oracles import OracleError
 from advlib.threats import Threat
 from advlib.threats.base import choose, column
 
@@ -236,13 +237,15 @@ def search(
                 "must bring its query back with task.threat.project(query, task.x)"
             )
         judged = keep != "last"
-        return SearchResult(
-            best.x_adv,
-            best.success if judged else None,
-            best.loss if judged else None,
-            evaluator.threat.distance(best.x_adv, evaluator.x),
-            evaluator.forwards,
-            evaluator.backwards,
+        return evaluator.concluded(
+            SearchResult(
+                best.x_adv,
+                best.success if judged else None,
+                best.loss if judged else None,
+                evaluator.threat.distance(best.x_adv, evaluator.x),
+                evaluator.forwards,
+                evaluator.backwards,
+            )
         )
 
 
@@ -282,39 +285,44 @@ class _Driver:
 
     def _run(self, task: Task, best: _Best, restart: int) -> _Best:
         """One run of the rule; rows that are done leave the batch, and are put on the shelf meanwhile."""
+        if self.evaluator.interruption is not None:
+            return best
         noise = Noise(self.evaluator.key, task.row, restart)
         state = self.rule.start(task, self._point(task, restart, noise), noise)
         shelf, place = best, torch.arange(len(task.x), device=task.x.device)
         done: Tensor | None = None  # rows that wait to be dropped
-        for step in range(self.steps):
-            noise = noise._replace(row=task.row, step=step + 1)
-            feedback = self._ask(state.query, task, self.rule.order, noise)
-            if hasattr(state, "candidate"):
-                feedback = dataclasses.replace(feedback, candidate=self._ask(state.candidate, task, 0, noise))
-            best = self._judge(best, _judged(state), feedback.candidate or feedback, task, restart, step, done)
-            state = self.rule.update(state, feedback, task, noise)
-            del feedback  # its gradients would be held through the next forward pass
-            finished = self.rule.finished(state)
-            if self.keep == "first":
-                finished = best.success if finished is None else finished | best.success
-            if finished is None:
-                continue
-            done = finished if done is None else done | finished
-            if not self._may_look(step):
-                continue
-            left, done = (~done).nonzero().squeeze(1), None
-            if len(left) == len(finished):
-                continue
-            shelf = _Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
-            if len(left) == 0:
-                return shelf
-            state, task, best, place = _take(state, left), task.take(left), _take(best, left), place[left]
-        point = _judged(state)
-        if self.keep == "last":
-            best = best._replace(x_adv=point.detach())
-        else:
-            feedback = self._ask(point, task, 0, noise)
-            best = self._judge(best, point, feedback, task, restart, self.steps, done)
+        try:
+            for step in range(self.steps):
+                noise = noise._replace(row=task.row, step=step + 1)
+                feedback = self._ask(state.query, task, self.rule.order, noise)
+                if hasattr(state, "candidate"):
+                    feedback = dataclasses.replace(feedback, candidate=self._ask(state.candidate, task, 0, noise))
+                best = self._judge(best, _judged(state), feedback.candidate or feedback, task, restart, step, done)
+                state = self.rule.update(state, feedback, task, noise)
+                del feedback  # its gradients would be held through the next forward pass
+                finished = self.rule.finished(state)
+                if self.keep == "first":
+                    finished = best.success if finished is None else finished | best.success
+                if finished is None:
+                    continue
+                done = finished if done is None else done | finished
+                if not self._may_look(step):
+                    continue
+                left, done = (~done).nonzero().squeeze(1), None
+                if len(left) == len(finished):
+                    continue
+                shelf = _Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
+                if len(left) == 0:
+                    return shelf
+                state, task, best, place = _take(state, left), task.take(left), _take(best, left), place[left]
+            point = _judged(state)
+            if self.keep == "last":
+                best = best._replace(x_adv=point.detach())
+            else:
+                feedback = self._ask(point, task, 0, noise)
+                best = self._judge(best, point, feedback, task, restart, self.steps, done)
+        except OracleError as error:  # what was asked until then counts
+            self.evaluator.interruption = error
         if len(place) == len(shelf.success):
             return best
         return _Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
@@ -357,12 +365,12 @@ class _Driver:
             return best._replace(x_adv=point)
         loss = torch.nan_to_num(feedback.loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
         success = feedback.success
-        if self.keep == "nearest" or self.rule.wanders:
-            inside = task.threat.contains(point, task.x)
-            success, loss = success & inside, torch.where(inside, loss, -torch.inf)
         score = loss
-        if self.keep == "nearest":
-            score = torch.where(success, -task.threat.distance(point, task.x), -torch.inf)
+        if self.keep == "nearest" or self.rule.wanders:
+            distance = task.threat.distance(point, task.x)
+            inside = task.threat.contains(point, task.x, distance)
+            success, loss = success & inside, torch.where(inside, loss, -torch.inf)
+            score = torch.where(success, -distance, -torch.inf) if self.keep == "nearest" else loss
         better = torch.where(success == best.success, score > best.score, success)
         if done is not None:
             better = better & ~done

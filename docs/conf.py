@@ -56,6 +56,7 @@ PUBLIC = [
     "advlib.losses",
     "advlib.gradients",
     "advlib.models",
+    "advlib.oracles",
     "advlib.defenses",
     "advlib.training",
     "advlib.evaluation",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import advlib
-from advlib import attacks, data, defenses, gradients, losses, models, search, testing, threats, training, zoo
+from advlib import attacks, data, defenses, gradients, losses, models, oracles, search, testing, threats, training, zoo
 from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.bim import BasicIterative
 
@@ -39,7 +39,21 @@ def names():
         model[1].weight.copy_(torch.randn(10, 36, generator=generator))
     x = torch.rand(6, 1, 6, 6, generator=generator)
     y = model(x).argmax(1)
-    modules = (advlib, attacks, data, defenses, gradients, losses, models, search, testing, threats, training, zoo)
+    modules = (
+        advlib,
+        attacks,
+        data,
+        defenses,
+        gradients,
+        losses,
+        models,
+        oracles,
+        search,
+        testing,
+        threats,
+        training,
+        zoo,
+    )
     public = {name: value for module in modules for name, value in vars(module).items() if not name.startswith("_")}
     digits = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
     return {
@@ -73,10 +87,10 @@ def test_example(name, capsys, tmp_path, monkeypatch):
     assert not failed, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [attacks, defenses, testing, threats, training, models])
+@pytest.mark.parametrize("module", [attacks, defenses, testing, threats, training, models, oracles])
 def test_everything_that_a_user_calls_first_has_an_example(module):
     for name, value in vars(module).items():
-        warning = inspect.isclass(value) and issubclass(value, Warning)
-        if callable(value) and not (name.startswith("_") or inspect.isabstract(value) or warning):
+        raised = inspect.isclass(value) and issubclass(value, Exception)
+        if callable(value) and not (name.startswith("_") or inspect.isabstract(value) or raised):
             ours = value.__module__.startswith(module.__name__)
             assert not ours or f"{value.__module__}.{value.__name__}" in EXAMPLES, f"{name} has no example"
