@@ -69,10 +69,19 @@ class FastMinimumNorm(Rule[FMNState]):
         smaller, larger = (1 - gamma) * needed, torch.where(nearest.isinf(), boundary, (1 + gamma) * s.radius)
         if isinstance(threat, L0):  # a count grows by one at least
             larger = torch.maximum(larger, s.radius + 1)
-        radius = torch.where(feedback.success, smaller, larger).clamp_max(torch.finfo(x.dtype).max)
+        radius = torch.nan_to_num(torch.where(feedback.success, smaller, larger))  # a model may return NaN
         length = self._length(radius, decay, task)
         moved = torch.addcmul(s.query, column(length, x), self._direction(feedback.gradient, s.query, threat))
-        return FMNState(threat.resized(radius).project(moved, x), radius, nearest, s.step + 1)
+        return FMNState(self._inside(moved, radius, task), radius, nearest, s.step + 1)
+
+    def _inside(self, moved: Tensor, radius: Tensor, task: Task) -> Tensor:
+        x, threat = task.x, task.threat
+        if not isinstance(threat, L2):
+            return threat.resized(radius).project(moved, x)
+        # ends as near as the projection, which takes longer than a small model's pass
+        boxed = torch.clamp(moved, *threat.limits(x))
+        share = radius / threat.distance(boxed, x).clamp_min(torch.finfo(x.dtype).tiny)
+        return torch.lerp(x, boxed, column(share.clamp_max(1), x))
 
     def _length(self, radius: Tensor, decay: Tensor, task: Task) -> Tensor:
         first = _FIRST_LENGTH[task.threat.p] if self.step_size is None else self.step_size

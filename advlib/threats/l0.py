@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advlib.noise import Noise
-from advlib.threats.base import Threat, normalized, room, tensor_like
+from advlib.threats.base import Threat, may_look, normalized, room, tensor_like
 from advlib.threats.l1 import check_sparsity, largest
 from advlib.threats.reach import by_order
 
@@ -50,13 +50,13 @@ class L0(Threat):
     def _keep(self, gain: Tensor, like: Tensor) -> Tensor:
         """True on the features of the ``eps`` units with the largest ``gain``, ``(N, units)``; like ``like``."""
         units = gain.shape[1]
-        if isinstance(self.eps, Tensor):
-            count, kept = units, self.radius(like).flatten(1)
-        else:
-            count, kept = int(min(self.eps, units)), torch.full_like(gain[:, :1], self.eps)
-        index = gain.topk(count, dim=1).indices
-        chosen = torch.arange(1, count + 1, device=gain.device) <= kept
-        keep = torch.zeros_like(gain, dtype=torch.bool).scatter_(1, index, chosen.expand_as(index))
+        kept = self.radius(like).flatten(1).floor().clamp_max(units).expand(len(gain), 1)
+        count = int(kept.max().item()) if may_look(kept) and len(kept) else units
+        largest = torch.cat([torch.full_like(gain[:, :1], torch.inf), gain.topk(count, dim=1).values], 1)
+        last = largest.gather(1, kept.long())  # what the last unit that is kept gains
+        above, equal = gain > last, gain == last
+        left = kept - above.sum(1, keepdim=True)
+        keep = above | (equal & (equal.cumsum(1) <= left))  # of equal gains the first, whatever the batch
         return keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:

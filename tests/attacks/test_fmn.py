@@ -200,3 +200,13 @@ def test_first_stops_at_a_success_within_eps():
     x_adv = fmn(counted, points([0.0, 0.0]), Y, L2(2.0, WIDE), keep="first")
     assert counted.forwards == 2
     assert x_adv.norm().item() == pytest.approx(0.21)
+
+
+def test_a_model_that_returns_nan_leaves_the_row():
+    def model(z):
+        return halfspace(z) * torch.nan
+
+    x = points([0.5, 0.25])
+    for norm in NORMS:
+        with pytest.warns(UserWarning, match="never had a nonzero, finite gradient"):
+            assert torch.equal(fmn(model, x, Y, norm(math.inf), steps=5), x)
