@@ -10,17 +10,21 @@ are run on the source as it is first: where they fail there, they tell nothing.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import queue
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+PROCESSES = multiprocessing.get_context("forkserver")  # each a copy of one that has imported what takes long
+PROCESSES.set_forkserver_preload(["pytest", "scipy.optimize", "torch"])
 
 
 class Mutant(NamedTuple):
@@ -2904,6 +2908,18 @@ MUTANTS = [
 ]
 
 
+def run_tests(tree: Path, tests: list[str], report: Path) -> None:
+    """Runs tests of a copy of the tree, in a process that has imported nothing of it yet."""
+    with report.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(tree)
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}  # for what the tests start themselves
+    sys.dont_write_bytecode = True
+    sys.path[0] = str(tree)
+    sys.exit(pytest.main([*tests, "-x", "--tb=no", "-p", "no:cacheprovider"]))
+
+
 def run(mutant: Mutant, trees: queue.Queue[Path]) -> tuple[Mutant, str]:
     """Applies a mutant to a free copy of the tree, and returns the test that failed, or nothing."""
     tree = trees.get()
@@ -2913,16 +2929,19 @@ def run(mutant: Mutant, trees: queue.Queue[Path]) -> tuple[Mutant, str]:
         if mutant.old not in source:
             raise LookupError(f"{mutant.file} no longer holds {mutant.old!r}: bring the mutant up to date")
         path.write_text(source.replace(mutant.old, mutant.new) if mutant.old else source)
-        command = [sys.executable, "-m", "pytest", *mutant.tests.split(), "-x", "--tb=no", "-p", "no:cacheprovider"]
-        settings = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            done = subprocess.run(command, cwd=tree, env=settings, capture_output=True, text=True, timeout=600)
-        except subprocess.TimeoutExpired:
+        report = tree / "report.txt"
+        process = PROCESSES.Process(target=run_tests, args=(tree, mutant.tests.split(), report))
+        process.start()
+        process.join(600)
+        if process.is_alive():
+            process.kill()
             return mutant, "time ran out"
-        if done.returncode == 0:
+        if process.exitcode == 0:
             return mutant, ""
-        named = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return mutant, named[0] if named else f"exit status {done.returncode}"
+        named = [
+            line.split(" - ")[0] for line in report.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))
+        ]
+        return mutant, named[0] if named else f"exit status {process.exitcode}"
     finally:
         path.write_text(source)
         trees.put(tree)
