@@ -1,4 +1,4 @@
-"""The momentum iterative method, MI-FGSM (Dong et al., 2017, arXiv:1710.06081)."""
+"""The momentum iterative method, MI-FGSM (Dong et al., 2017, arXiv:1710.06081), also with Nesterov's momentum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Threat
-from advlib.threats.base import column, normalized
+from advlib.threats.base import choose, column, normalized
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,6 +23,8 @@ class MIMState(NamedTuple):
     query: Tensor  # (N, ...) where the model is asked next
     length: Tensor  # (N,) length of a step
     momentum: Tensor  # (N, ...) decayed sum of gradients, each divided by its L1 norm
+    position: Tensor  # (N, ...) where the search is; the query, unless that looks ahead
+    step: Tensor  # (N,) updates made
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,33 @@ class MomentumIterative(Rule[MIMState]):
         steps: Updates of one run.
         step_size: Length of a step in the threat's norm; None for ``eps / steps``.
         decay: What is kept of the momentum at each step, the paper's mu.
+        nesterov: Whether the gradient is taken a step ahead along the momentum (1908.06281), within ball and bounds.
+            The last query is where the search is.
     """
 
     steps: int
     step_size: float | None
     decay: float
+    nesterov: bool = False
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> MIMState:
-        return MIMState(point, constant_length(self.step_size, self.steps, task), torch.zeros_like(point))
+        length = constant_length(self.step_size, self.steps, task)
+        return MIMState(point, length, torch.zeros_like(point), point, torch.zeros_like(length))
 
     def update(self, state: MIMState, feedback: Feedback, task: Task, noise: Noise) -> MIMState:
         gradient = normalized(feedback.gradient)
         size = gradient.flatten(1).abs().sum(1).clamp_min(1)  # at least 1 in every row that is not zero
         momentum = self.decay * state.momentum + gradient / column(size, gradient)
-        step = column(state.length, momentum) * task.threat.steepest(momentum, state.query)
-        return MIMState(task.threat.project(state.query + step, task.x), state.length, momentum)
+        here, step = self._moved(state.position, 1.0, state, momentum, task), state.step + 1
+        query = here
+        if self.nesterov:
+            query = choose(step < self.steps, self._moved(here, self.decay, state, momentum, task), here)
+        return MIMState(query, state.length, momentum, here, step)
+
+    def _moved(self, point: Tensor, share: float, state: MIMState, momentum: Tensor, task: Task) -> Tensor:
+        """A point moved by a share of a step along the momentum."""
+        length = share * column(state.length, momentum)
+        return task.threat.project(point + length * task.threat.steepest(momentum, point), task.x)
 
 
 def mim(
@@ -59,6 +73,7 @@ def mim(
     steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
+    nesterov: bool = False,
     loss: str | Loss = "cross_entropy",
     **options: Unpack[SearchOptions],
 ) -> Tensor:
@@ -73,6 +88,7 @@ def mim(
         step_size: Length of a step in the norm of ``threat`` (for L0, in the units of ``x``). None means
             ``eps / steps``, as in the paper (for L0, four widths of the bounds over ``steps``).
         decay: What is kept of the momentum at each step (1.0, section 4.1 of the paper).
+        nesterov: Whether the gradient is taken a step ahead; see :func:`~advlib.attacks.ni_fgsm`.
         loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
         **options: Any of :class:`~advlib.search.SearchOptions`.
 
@@ -87,5 +103,5 @@ def mim(
     Example:
         >>> x_adv = mim(model, x, y, Linf(8 / 255), steps=10)
     """
-    rule = MomentumIterative(steps, step_size, decay)
+    rule = MomentumIterative(steps, step_size, decay, nesterov)
     return search(model, x, y, threat, rule, steps=steps, loss=loss, **options).x_adv

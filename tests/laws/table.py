@@ -56,10 +56,30 @@ SHORT_AUTO_ATTACK = (
     partial(advlib.square, steps=4),
 )
 
+
+def admix_of_a_pool(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, **settings: Any) -> Tensor:
+    """Admix with images of its own to mix in, so that a row does not depend on the others."""
+    pool = batch(x.shape[1:], rows=16, dtype=x.dtype, seed=2)
+    return advlib.admix(model, x, y, threat, others=(pool, torch.arange(16) % CLASSES), **settings)
+
+
+STRONGEST = {"steps": 4, "keep": "strongest"}
+
 ATTACKS: dict[str, Row] = {
     "fgsm": Row(advlib.fgsm),
     "bim": Row(advlib.bim, settings={"steps": 5}),
     "mim": Row(advlib.mim, settings={"steps": 5}),
+    "mim, nesterov": Row(advlib.mim, settings={"steps": 5, "nesterov": True}),
+    "ni_fgsm": Row(advlib.ni_fgsm, settings={"steps": 5}),
+    "ti_fgsm": Row(advlib.ti_fgsm, settings=STRONGEST),
+    "si_ni_fgsm": Row(advlib.si_ni_fgsm, settings={**STRONGEST, "copies": 2}),
+    "vmi_fgsm": Row(advlib.vmi_fgsm, LENGTHS, random=True, settings={**STRONGEST, "samples": 2}),
+    "di_fgsm": Row(advlib.di_fgsm, random=True, settings={**STRONGEST, "low": 0.3, "probability": 1.0}),
+    "admix": Row(admix_of_a_pool, random=True, settings={**STRONGEST, "copies": 2, "mixed": 2}),
+    "ssa": Row(advlib.ssa, random=True, settings={**STRONGEST, "copies": 2}),
+    "ssa, last": Row(advlib.ssa, random=True, settings={"steps": 4, "copies": 2}),
+    "bsr": Row(advlib.bsr, random=True, settings={**STRONGEST, "copies": 2}),
+    "sia": Row(advlib.sia, random=True, settings={**STRONGEST, "copies": 2}),
     "pgd": Row(advlib.pgd, random=True, settings={"steps": 5}),
     "pgd, fixed start": Row(advlib.pgd, settings={"steps": 5, "random_start": False}),
     "pgd, restarts, first": Row(advlib.pgd, random=True, settings={"steps": 4, "restarts": 2, "keep": "first"}),
@@ -80,6 +100,10 @@ ATTACKS: dict[str, Row] = {
     "apgd, fixed start": Row(advlib.apgd, LENGTHS, settings={"steps": 12, "random_start": False}),
     "apgd, targets": Row(
         advlib.apgd, LENGTHS, True, targets=False, settings={"steps": 8, "targets": 3, "loss": "dlr", "keep": "first"}
+    ),
+    "max_confidence": Row(advlib.max_confidence, loss=False, settings={"steps": 4}),
+    "max_confidence, restarts": Row(
+        advlib.max_confidence, random=True, loss=False, targets=False, settings={"steps": 3, "restarts": 2, "targets": 2}
     ),
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
