@@ -115,7 +115,7 @@ class L0(Threat):
         if self.per_pixel:  # one draw per pixel, not a sum over its channels
             pixel = noise.stream(1).uniform(order)
             order = torch.where(order > 0, 1 + pixel, 0)
-        return torch.where(self._keep(order, x) & free, value, x)
+        return torch.where(self._keep(order, x), value, x)
 
     def changed(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Features that count as changed, ``(N, ...)`` bool: with ``per_pixel``, all those of a changed pixel."""

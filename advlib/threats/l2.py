@@ -50,7 +50,7 @@ def _fill(magnitude: Tensor, capacity: Tensor, active: Tensor, most: Tensor) -> 
     tolerance = torch.where(active, 2 * dtype.eps, math.inf)
     root = increasing_root(excess, least, high, least, tolerance, middle=lambda a, b: a.sqrt() * b.sqrt())
     filled = torch.minimum(amount(root), capacity)
-    return filled / _norm(filled).clamp_min(1)
+    return filled / _norm(filled)
 
 
 @dataclass(frozen=True)
