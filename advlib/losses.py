@@ -94,12 +94,46 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     return _lead(logits, y, target) / (top[:, 0] - floor + 1e-12)  # 1e-12: the authors' code
 
 
+def log_odds(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """The log-odds, ``log(p / (1 - p))``, of the likeliest wrong class, or of the target.
+
+    They order points as the confidence ``p`` does, which saturates where they go on growing: in float32 ``p`` is 1 from
+    log-odds of 17.
+
+    Example:
+        >>> log_odds(torch.tensor([[0.0, 100.0]]), torch.tensor([0]))
+        tensor([100.])
+    """
+    aim = logits.scatter(1, y.unsqueeze(1), -torch.inf).argmax(1) if target is None else target
+    return _pick(logits, aim) - logits.scatter(1, aim.unsqueeze(1), -torch.inf).logsumexp(1)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
     "probability_margin": probability_margin,
     "dlr": dlr,
+    "log_odds": log_odds,
 }
+
+
+def over_members(loss: str | Loss = "cross_entropy") -> Loss:
+    """The mean of a loss over the members of an :class:`~advlib.models.Ensemble` with ``mean="losses"``.
+
+    Args:
+        loss: Of one member's logits: a name, or a callable.
+
+    Example:
+        >>> each = torch.tensor([[[0.0, 2.0], [3.0, 0.0]]])  # one row, two members, two classes
+        >>> over_members("margin")(each, torch.tensor([0]))
+        tensor([-0.5000])
+    """
+    of_one = resolve(loss)
+
+    def mean(output: Any, y: Tensor, target: Tensor | None = None) -> Tensor:
+        return torch.stack([of_one(logits, y, target) for logits in output.unbind(1)]).mean(0)
+
+    return mean
 
 
 def resolve(loss: str | Loss, logits_of: Callable[[Any], Tensor] | None = None) -> Loss:

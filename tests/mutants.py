@@ -2896,6 +2896,58 @@ MUTANTS = [
         "tests/evaluation/test_distance_curve.py",
     ),
     Mutant("evaluation/curves.py", "if len(x) == 0:", "if False:", "tests/evaluation/test_distance_curve.py"),
+    Mutant(
+        "losses.py",
+        "- logits.scatter(1, aim.unsqueeze(1), -torch.inf).logsumexp(1)",
+        "- logits.logsumexp(1)",
+        "tests/test_losses.py",
+    ),
+    Mutant(
+        "losses.py",
+        "aim = logits.scatter(1, y.unsqueeze(1), -torch.inf).argmax(1) if",
+        "aim = logits.argmax(1) if",
+        "tests/test_losses.py",
+    ),
+    Mutant(
+        "attacks/max_confidence.py",
+        '"loss": "log_odds", "steps"',
+        '"loss": "cross_entropy", "steps"',
+        "tests/attacks/test_max_confidence.py",
+    ),
+    Mutant(
+        "attacks/max_confidence.py",
+        "ProjectedGradient(steps, step_size)",
+        "ProjectedGradient(steps)",
+        "tests/attacks/test_max_confidence.py",
+    ),
+    Mutant(
+        "attacks/max_confidence.py", 'options.get("restarts", 1) > 1', "False", "tests/attacks/test_max_confidence.py"
+    ),
+    Mutant(
+        "attacks/max_confidence.py",
+        'x if options.get("init") is None else options["init"], "random_start"',
+        'x, "random_start"',
+        "tests/attacks/test_max_confidence.py",
+    ),
+    Mutant(
+        "attacks/max_confidence.py",
+        '"random_start": True',
+        '"random_start": False',
+        "tests/attacks/test_max_confidence.py",
+    ),
+    Mutant(
+        "attacks/max_confidence.py",
+        'if options.get("targeted") and targets is None:',
+        'if options.get("targeted"):',
+        "tests/attacks/test_max_confidence.py",
+    ),
+    Mutant(
+        "attacks/max_confidence.py",
+        "sys.maxsize if targets is None else targets",
+        "sys.maxsize",
+        "tests/attacks/test_max_confidence.py",
+    ),
+    Mutant("attacks/max_confidence.py", 'if "loss" in options:', "if False:", "tests/attacks/test_max_confidence.py"),
 ]
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advlib.losses import LOSSES, cross_entropy, dlr, margin, probability_margin, resolve
+from advlib.losses import LOSSES, cross_entropy, dlr, log_odds, margin, probability_margin, resolve
 
 ALL = list(LOSSES)
 # Two rows of four classes; probabilities of the first are (8, 4, 2, 1) / 15.
@@ -26,9 +26,13 @@ UNTARGETED = [  # true classes, values
     (probability_margin, [3, 0], [7 / 15, E[1] - E[0]]),
     (dlr, [0, 1], [-1 / 2, -1 / 3]),  # over z1 - z3: 2 log 2, and -1 + 4 = 3
     (dlr, [2, 0], [1.0, 4 / 3]),
+    (log_odds, [0, 1], [math.log(4 / 11), math.log(E[2] / (1 - E[2]))]),
+    (log_odds, [2, 0], [math.log(8 / 7), math.log(E[1] / (1 - E[1]))]),
 ]
 TARGETED = [  # true classes, targets, values
     (cross_entropy, [0, 1], [1, 0], [-math.log(15 / 4), math.log(E[0])]),
+    (log_odds, [0, 1], [1, 0], [math.log(4 / 11), math.log(E[0] / (1 - E[0]))]),
+    (log_odds, [0, 1], [0, 3], [math.log(8 / 7), math.log(E[3] / (1 - E[3]))]),
     (margin, [0, 1], [1, 0], [-LOG, -4.0]),
     (margin, [3, 0], [0, 1], [3 * LOG, 4.0]),
     (probability_margin, [0, 1], [1, 0], [-4 / 15, E[0] - E[1]]),
@@ -122,6 +126,14 @@ def test_empty_batch(name):
     assert LOSSES[name](torch.zeros(0, 5), y, y).shape == (0,)
 
 
+def test_log_odds_tell_apart_what_probabilities_do_not():
+    logits = torch.tensor([[0.0, 40.0], [0.0, 80.0]], requires_grad=True)
+    assert logits.softmax(1)[:, 1].tolist() == [1.0, 1.0]
+    odds = log_odds(logits, torch.tensor([0, 0]))
+    assert odds.tolist() == [40.0, 80.0]
+    assert torch.autograd.grad(odds.sum(), logits)[0].tolist() == [[-1.0, 1.0]] * 2
+
+
 @pytest.mark.parametrize("targeted", [False, True])
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-3, 7.0, 1e5]))
 def test_dlr_is_free_of_scale(targeted, seed, scale):
@@ -153,7 +165,9 @@ def test_resolve_by_name_and_by_value(name):
 
 
 def test_resolve_names_what_there_is():
-    message = r"loss must be one of cross_entropy, margin, probability_margin, dlr, or a callable, got 'hinge'"
+    message = (
+        r"loss must be one of cross_entropy, margin, probability_margin, dlr, log_odds, or a callable, got 'hinge'"
+    )
     with pytest.raises(ValueError, match=message):
         resolve("hinge")
     with pytest.raises(TypeError, match=r"loss must be one of cross_entropy, .* or a callable, got None"):

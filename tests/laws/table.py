@@ -103,7 +103,11 @@ ATTACKS: dict[str, Row] = {
     ),
     "max_confidence": Row(advlib.max_confidence, loss=False, settings={"steps": 4}),
     "max_confidence, restarts": Row(
-        advlib.max_confidence, random=True, loss=False, targets=False, settings={"steps": 3, "restarts": 2, "targets": 2}
+        advlib.max_confidence,
+        random=True,
+        loss=False,
+        targets=False,
+        settings={"steps": 3, "restarts": 2, "targets": 2},
     ),
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
