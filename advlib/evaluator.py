@@ -155,9 +155,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         if not callable(model):
             raise TypeError(f"model must be a callable from inputs to logits, got {type(model).__name__}")
         if not isinstance(threat, Threat):
-            raise TypeError(
-                f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}: wrap the radius"
-            )
+            mend = f"no ball, its attack is {threat.attack}" if hasattr(threat, "attack") else "wrap the radius"
+            raise TypeError(f"threat must be a threat model such as advlib.Linf(8/255), got {threat!r}: {mend}")
         if targeted and target is not None:
             raise ValueError("targeted=True takes the wanted classes as y: leave target out")
         self.model = unwrapped(model)
