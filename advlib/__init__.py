@@ -29,6 +29,7 @@ from advlib.attacks import square as square
 from advlib.attacks import ssa as ssa
 from advlib.attacks import ti_fgsm as ti_fgsm
 from advlib.attacks import uniform_noise as uniform_noise
+from advlib.attacks import virtual_adversarial_perturbation as virtual_adversarial_perturbation
 from advlib.attacks import universal_patch as universal_patch
 from advlib.attacks import vmi_fgsm as vmi_fgsm
 from advlib.evaluation import evaluate as evaluate

@@ -108,6 +108,21 @@ def log_odds(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     return _pick(logits, aim) - logits.scatter(1, aim.unsqueeze(1), -torch.inf).logsumexp(1)
 
 
+def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the perturbed answer from the clean one, ``(N,)``.
+
+    Args:
+        logits: ``(N, C)`` at clean inputs.
+        logits_adv: ``(N, C)`` at perturbed inputs.
+
+    Example:
+        >>> divergence(torch.zeros(1, 2), torch.zeros(1, 2))
+        tensor([0.])
+    """
+    target, guess = logits.log_softmax(1), logits_adv.log_softmax(1)
+    return functional.kl_div(guess, target, reduction="none", log_target=True).sum(1)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "margin": margin,

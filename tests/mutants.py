@@ -1324,17 +1324,8 @@ MUTANTS = [
         "tests/defenses/test_loss_functions.py",
     ),
     Mutant("defenses/trades.py", "with torch.no_grad():", "if True:", "tests/defenses/test_objectives.py"),
-    Mutant("defenses/virtual.py", "torch.no_grad(), ", "", "tests/defenses/test_virtual.py"),
-    Mutant("defenses/virtual.py", "unit(torch.randn_like(x))", "torch.randn_like(x)", "tests/defenses/test_virtual.py"),
     Mutant("defenses/trades.py", ", loss=divergence_from(logits))", ")", "tests/defenses/test_objectives.py"),
     Mutant("defenses/trades.py", "if len(output) != len(logits):", "if False:", "tests/defenses/test_objectives.py"),
-    Mutant(
-        "defenses/virtual.py", "for _ in range(self.iterations)", "for _ in range(1)", "tests/defenses/test_virtual.py"
-    ),
-    Mutant("defenses/virtual.py", "x + self.xi * direction", "x + direction", "tests/defenses/test_virtual.py"),
-    Mutant(
-        "defenses/virtual.py", ", torch.autocast(x.device.type, enabled=False)", "", "tests/defenses/test_virtual.py"
-    ),
     Mutant(
         "defenses/virtual.py",
         "divergence(logits.detach(), logits_adv)",
@@ -1351,18 +1342,6 @@ MUTANTS = [
         "defenses/virtual.py",
         "if y.ndim == 2 or bool((y != UNLABELLED).any()):",
         "if True:",
-        "tests/defenses/test_virtual.py",
-    ),
-    Mutant(
-        "defenses/virtual.py",
-        "direction = unit(torch.nan_to_num(gradient, nan=0.0))",
-        "direction = torch.nan_to_num(gradient, nan=0.0)",
-        "tests/defenses/test_virtual.py",
-    ),
-    Mutant(
-        "defenses/virtual.py",
-        "return x + self.eps * direction",
-        "return x + direction",
         "tests/defenses/test_virtual.py",
     ),
     Mutant(

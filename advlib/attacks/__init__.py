@@ -22,6 +22,7 @@ from advlib.attacks.pgd import pgd as pgd
 from advlib.attacks.sigma_zero import sigma_zero as sigma_zero
 from advlib.attacks.spatial import spatial as spatial
 from advlib.attacks.square import square as square
+from advlib.attacks.virtual import virtual_adversarial_perturbation as virtual_adversarial_perturbation
 from advlib.attacks.transfer_copies import admix as admix
 from advlib.attacks.transfer_copies import bsr as bsr
 from advlib.attacks.transfer_copies import sia as sia

@@ -25,9 +25,9 @@ from advlib.defenses.pairing import logit_squeezing_loss as logit_squeezing_loss
 from advlib.defenses.standard import LabelSmoothing as LabelSmoothing
 from advlib.defenses.standard import Standard as Standard
 from advlib.defenses.trades import TRADES as TRADES
-from advlib.defenses.trades import divergence as divergence
 from advlib.defenses.trades import trades_loss as trades_loss
 from advlib.defenses.virtual import VirtualAdversarialTraining as VirtualAdversarialTraining
+from advlib.losses import divergence as divergence
 
 HISTORICAL = {
     "LabelSmoothing": "pgd with loss='margin' and restarts",

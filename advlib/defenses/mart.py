@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, both, check_number, given, labels
-from advlib.defenses.trades import divergence
 from advlib.evaluator import Model
+from advlib.losses import divergence
 
 _SLACK = 1e-4  # keeps the logarithm of 1 - p finite, as in the authors' code
 

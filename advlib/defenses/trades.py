@@ -10,22 +10,7 @@ from torch.nn import functional
 
 from advlib.defenses.base import Attack, Attacking, BatchNormMode, LossOutput, attacked, both, check_number, given
 from advlib.evaluator import Model, precise
-from advlib.losses import Loss
-
-
-def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the perturbed answer from the clean one, ``(N,)``.
-
-    Args:
-        logits: ``(N, C)`` at clean inputs.
-        logits_adv: ``(N, C)`` at perturbed inputs.
-
-    Example:
-        >>> divergence(torch.zeros(1, 2), torch.zeros(1, 2))
-        tensor([0.])
-    """
-    target, guess = logits.log_softmax(1), logits_adv.log_softmax(1)
-    return functional.kl_div(guess, target, reduction="none", log_target=True).sum(1)
+from advlib.losses import Loss, divergence
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from advlib.attacks.virtual import virtual_adversarial_perturbation
 from advlib.defenses.base import BatchNormMode, LossOutput, Objective, attacked, both, check_mode, check_number, given
-from advlib.defenses.trades import divergence
-from advlib.evaluator import Model, precise
+from advlib.evaluator import Model
+from advlib.losses import divergence
 from advlib.threats import L2
 
 UNLABELLED = -1
@@ -55,17 +56,14 @@ class VirtualAdversarialTraining(Objective):
         return attacked(self._direction, model, x, y, self.bn)
 
     def _direction(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        threat, nobody = L2(self.eps, bounds=None), torch.zeros_like(y)  # a label may be missing, and none is looked at
+        with torch.no_grad():
+            begin = x + self.eps * threat.steepest(torch.randn_like(x))
         # In half precision, the difference of two gradients this close is nothing but rounding.
-        unit = L2(self.eps).steepest
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            logits, direction = precise(model(x)), unit(torch.randn_like(x))
-            for _ in range(self.iterations):
-                point = (x + self.xi * direction).requires_grad_()
-                with torch.enable_grad():
-                    value = divergence(logits, precise(model(point))).sum()
-                (gradient,) = torch.autograd.grad(value, point)
-                direction = unit(torch.nan_to_num(gradient, nan=0.0))
-            return x + self.eps * direction
+        with torch.autocast(x.device.type, enabled=False):
+            return virtual_adversarial_perturbation(
+                model, x, nobody, threat, steps=self.iterations, xi=self.xi, init=begin, keep="last"
+            )
 
     def loss(self, model: Model, x: Tensor, y: Tensor, x_adv: Tensor | None) -> LossOutput:
         x_adv = given(x_adv)

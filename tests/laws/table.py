@@ -109,6 +109,14 @@ ATTACKS: dict[str, Row] = {
         targets=False,
         settings={"steps": 3, "restarts": 2, "targets": 2},
     ),
+    "virtual_adversarial_perturbation": Row(
+        advlib.virtual_adversarial_perturbation,
+        random=True,
+        gradients=False,  # they are those of a divergence, which may rise as the true class gets surer
+        targets=False,
+        loss=False,
+        settings={"steps": 3},
+    ),
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
     "square": Row(advlib.square, LENGTHS, random=True, gradients=False, settings={"steps": 30}),
