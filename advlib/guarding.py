@@ -35,5 +35,5 @@ def guard(model: Callable[..., Any]) -> Iterator[None]:
             module.training = True
         for parameter in frozen:
             parameter.requires_grad_(True)
-        # Weights that autocast cast without a graph must not be reused by the caller's training step.
+        # Weights that autocast cast without a graph must not be reused by the caller's training step, as in torch 2.6.
         torch.clear_autocast_cache()
