@@ -45,11 +45,14 @@ class Normalize(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The mean of several models' logits, or the logarithm of their mean probabilities.
+    """Several models as one, for attacks that are to fool all of them, and others (Liu et al., 1611.02770).
+
+    With ``mean="losses"``, the output is every member's logits, ``(N, K, C)``; attacks then take
+    ``loss=over_members("cross_entropy")``, from :mod:`advlib.losses`, and ``logits_of=lambda output: output.mean(1)``.
 
     Args:
         models: Models with the same classes.
-        mean: What is averaged: ``"logits"`` or ``"probabilities"``.
+        mean: What is averaged: ``"logits"``, ``"probabilities"``, whose logarithm is the output, or ``"losses"``.
 
     Raises:
         ValueError: If there is no model, or ``mean`` is another word.
@@ -63,13 +66,15 @@ class Ensemble(nn.Module):
         super().__init__()
         if not models:
             raise ValueError("an ensemble needs at least one model, got none")
-        if mean not in ("logits", "probabilities"):
-            raise ValueError(f"mean must be 'logits' or 'probabilities', got {mean!r}")
+        if mean not in ("logits", "probabilities", "losses"):
+            raise ValueError(f"mean must be 'logits', 'probabilities' or 'losses', got {mean!r}")
         self.models = nn.ModuleList(models)
         self.mean = mean
 
     def forward(self, x: Tensor) -> Tensor:
         logits = torch.stack([model(x) for model in self.models])
+        if self.mean == "losses":
+            return logits.transpose(0, 1)
         if self.mean == "logits":
             return logits.mean(0)
         return logits.log_softmax(-1).logsumexp(0) - torch.tensor(float(len(self.models))).log().to(logits)

@@ -6,7 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+from advlib import Linf, fgsm
+from advlib.losses import over_members
 from advlib.models import BPDA, Counted, Ensemble, Logits, Normalize
 
 
@@ -96,10 +99,28 @@ def test_ensemble_gradients_reach_every_model(mean):
     assert len(list(ensemble.parameters())) == 6
 
 
+def test_ensemble_of_losses():
+    """The mean of the members' losses, which is neither that of the mean logits nor that of the mean probabilities."""
+    model = Ensemble([constant(1.0, 2.0, -3.0), constant(3.0, -2.0, 0.0)], mean="losses")
+    out = model(torch.zeros(4, 1))
+    assert out.shape == (4, 2, 3)
+    assert out[0].tolist() == [[1.0, 2.0, -3.0], [3.0, -2.0, 0.0]]
+    y = torch.tensor([0, 1, 2, 0])
+    members = [functional.cross_entropy(out[:, i], y, reduction="none") for i in range(2)]
+    torch.testing.assert_close(over_members()(out, y), sum(members) / 2)
+    assert over_members("margin")(out, y)[0].item() == pytest.approx((1.0 - 3.0) / 2)
+    net = nn.Linear(1, 3)
+    both = Ensemble([net, constant(1.0, 2.0, -3.0)], mean="losses")
+    x, settings = torch.rand(5, 1), {"loss": over_members(), "logits_of": lambda output: output.mean(1)}
+    y = both(x).mean(1).argmax(1)
+    x_adv = fgsm(both, x, y, Linf(0.1), **settings)  # the other member's loss has no gradient
+    assert torch.equal(x_adv, fgsm(net, x, y, Linf(0.1)))
+
+
 def test_ensemble_errors():
     with pytest.raises(ValueError, match="an ensemble needs at least one model, got none"):
         Ensemble([])
-    with pytest.raises(ValueError, match="mean must be 'logits' or 'probabilities', got 'votes'"):
+    with pytest.raises(ValueError, match="mean must be 'logits', 'probabilities' or 'losses', got 'votes'"):
         Ensemble([nn.Identity()], mean="votes")
 
 

@@ -15,3 +15,5 @@ from advlib.evaluation.result import Stage as Stage
 from advlib.evaluation.tradeoff import Stretch as Stretch
 from advlib.evaluation.tradeoff import Tradeoff as Tradeoff
 from advlib.evaluation.tradeoff import tradeoff as tradeoff
+from advlib.evaluation.transfer import TransferMatrix as TransferMatrix
+from advlib.evaluation.transfer import transfer_matrix as transfer_matrix

@@ -25,6 +25,7 @@ NORMS: dict[str, Callable[..., Threat]] = {
 LENGTHS = ("linf", "l2", "l1")
 SHAPES = {"features": (12,), "image": (3, 4, 3), "volume": (2, 3, 2, 2)}
 CLASSES = 5
+NO_START = "no start was found"  # what an attack that sees labels alone warns of, where that may well happen
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Row:
     keeps: bool = True  # takes keep=, and the other options of a search
     minimal: bool = False  # looks for the nearest success: a row without one is clean, so the laws allow it more eps
     enough: int = 40  # steps with which it reaches the nearest success on a linear model
+    counts: str = "steps"  # what these are called
     settings: dict[str, Any] = field(default_factory=dict)
 
     def threat(self, norm: str) -> Threat:
@@ -63,7 +65,28 @@ def admix_of_a_pool(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, **se
     return advlib.admix(model, x, y, threat, others=(pool, torch.arange(16) % CLASSES), **settings)
 
 
-STRONGEST = {"steps": 4, "keep": "strongest"}
+STRONGEST = {"steps": 3, "keep": "strongest", "loss": "margin"}
+TWO = ("linf", "l2")  # the rule is that of mim, which is tried in all
+
+
+def labels_only(
+    attack: Callable[..., Tensor], norms: tuple[str, ...], random: bool, enough: int, **settings: Any
+) -> Row:
+    """The row of an attack that sees labels alone; targeted, it needs a start in the class."""
+    return Row(
+        attack,
+        norms,
+        random,
+        gradients=False,
+        targets=False,
+        loss=False,
+        keeps=False,
+        minimal=True,
+        enough=enough,
+        counts="queries",
+        settings={"queries": 60, **settings},
+    )
+
 
 ATTACKS: dict[str, Row] = {
     "fgsm": Row(advlib.fgsm),
@@ -71,15 +94,15 @@ ATTACKS: dict[str, Row] = {
     "mim": Row(advlib.mim, settings={"steps": 5}),
     "mim, nesterov": Row(advlib.mim, settings={"steps": 5, "nesterov": True}),
     "ni_fgsm": Row(advlib.ni_fgsm, settings={"steps": 5}),
-    "ti_fgsm": Row(advlib.ti_fgsm, settings=STRONGEST),
-    "si_ni_fgsm": Row(advlib.si_ni_fgsm, settings={**STRONGEST, "copies": 2}),
-    "vmi_fgsm": Row(advlib.vmi_fgsm, LENGTHS, random=True, settings={**STRONGEST, "samples": 2}),
-    "di_fgsm": Row(advlib.di_fgsm, random=True, settings={**STRONGEST, "low": 0.3, "probability": 1.0}),
-    "admix": Row(admix_of_a_pool, random=True, settings={**STRONGEST, "copies": 2, "mixed": 2}),
-    "ssa": Row(advlib.ssa, random=True, settings={**STRONGEST, "copies": 2}),
-    "ssa, last": Row(advlib.ssa, random=True, settings={"steps": 4, "copies": 2}),
-    "bsr": Row(advlib.bsr, random=True, settings={**STRONGEST, "copies": 2}),
-    "sia": Row(advlib.sia, random=True, settings={**STRONGEST, "copies": 2}),
+    "ti_fgsm": Row(advlib.ti_fgsm, TWO, settings=STRONGEST),
+    "si_ni_fgsm": Row(advlib.si_ni_fgsm, TWO, settings={**STRONGEST, "copies": 2}),
+    "vmi_fgsm": Row(advlib.vmi_fgsm, TWO, random=True, settings={**STRONGEST, "samples": 2}),
+    "di_fgsm": Row(advlib.di_fgsm, TWO, random=True, settings={**STRONGEST, "low": 0.3, "probability": 1.0}),
+    "admix": Row(admix_of_a_pool, TWO, random=True, settings={**STRONGEST, "copies": 2, "mixed": 2}),
+    "ssa": Row(advlib.ssa, TWO, random=True, settings={**STRONGEST, "copies": 2}),
+    "ssa, last": Row(advlib.ssa, ("linf",), random=True, settings={"steps": 3, "copies": 2}),
+    "bsr": Row(advlib.bsr, TWO, random=True, settings={**STRONGEST, "copies": 2}),
+    "sia": Row(advlib.sia, TWO, random=True, settings={**STRONGEST, "copies": 2}),
     "pgd": Row(advlib.pgd, random=True, settings={"steps": 5}),
     "pgd, fixed start": Row(advlib.pgd, settings={"steps": 5, "random_start": False}),
     "pgd, restarts, first": Row(advlib.pgd, random=True, settings={"steps": 4, "restarts": 2, "keep": "first"}),
@@ -120,9 +143,20 @@ ATTACKS: dict[str, Row] = {
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
     "square": Row(advlib.square, LENGTHS, random=True, gradients=False, settings={"steps": 30}),
+    "spsa": Row(advlib.spsa, LENGTHS, random=True, gradients=False, settings={"steps": 3, "samples": 4}),
+    "nes": Row(advlib.nes, random=True, gradients=False, settings={"steps": 3, "samples": 4}),
+    "simba": Row(advlib.simba, LENGTHS, random=True, gradients=False, settings={"steps": 30}),
+    "simba, pixels": Row(
+        advlib.simba, LENGTHS, random=True, gradients=False, settings={"steps": 30, "basis": "pixels"}
+    ),
+    "sparse_rs": Row(advlib.sparse_rs, ("l0",), random=True, gradients=False, settings={"steps": 30}),
     "auto_attack": Row(
         in_turn, LENGTHS, True, targets=False, loss=False, keeps=False, settings={"attacks": SHORT_AUTO_ATTACK}
     ),
+    "hop_skip_jump": labels_only(advlib.hop_skip_jump, ("linf", "l2"), True, enough=10000, samples=10),
+    "boundary_attack": labels_only(advlib.boundary_attack, ("l2",), True, enough=2000),
+    "surfree": labels_only(advlib.surfree, ("l2",), True, enough=1000),
+    "ray_search": labels_only(advlib.ray_search, ("linf",), False, enough=500),
     "uniform_noise": Row(advlib.uniform_noise, random=True, gradients=False, targets=False, settings={"steps": 3}),
     "gaussian_noise": Row(advlib.gaussian_noise, LENGTHS, True, False, False, {"steps": 3}),
     "salt_and_pepper": Row(advlib.salt_and_pepper, random=True, gradients=False, targets=False, settings={"steps": 3}),
