@@ -266,7 +266,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             if isinstance(output, Tensor):
                 output = precise(output)
             if not self._checked:
-                self._check_logits(self.logits_of(output), task)
+                self._check_logits(self.logits_of(output), task, order)
             return output, objectives(output, task)
 
         if order and isinstance(self.model, LabelOracle):  # it would refuse autograd, but not finite differences
@@ -293,7 +293,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             self._asked, self._passes = row, (0, 0)
         self._passes = (self._passes[0] + forwards, self._passes[1] + backwards)
 
-    def _check_logits(self, logits: Tensor, task: Task) -> None:
+    def _check_logits(self, logits: Tensor, task: Task, order: int) -> None:
         self._checked = True
         if not isinstance(logits, Tensor):
             raise TypeError(
@@ -313,7 +313,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
                 )
         values = logits.detach()
         probabilities = bool((values >= 0).all() and (values.sum(1) - 1).abs().amax() < 1e-4)
-        if probabilities and not isinstance(self.model, Oracle):  # which has no gradients to vanish
+        if order and probabilities and not isinstance(self.model, Oracle):  # which has no softmax to drop
             warnings.warn(
                 "the model returns probabilities, not logits: gradients vanish where it is confident, and it "
                 "looks more robust than it is. Drop its last softmax",

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from advlib import L2, Linf, pgd, square
+from advlib import L2, GradientMaskingWarning, Linf, pgd, square
 from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.baselines import UniformNoise
 from advlib.attacks.square import SquareSearch
@@ -285,6 +285,19 @@ def test_nobody_is_warned_of_gradients_that_an_oracle_does_not_have(oracle):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         square(oracle(MODEL), X, Y, BALL, steps=3)
+        oracle(MODEL)(X)
+
+
+def test_nobody_is_told_to_drop_the_softmax_of_an_oracle():
+    def model(x):
+        return MODEL(x).softmax(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pgd(ScoreOracle(model), X, Y, BALL, steps=2, gradient=finite_differences(2))
+        square(model, X, Y, BALL, steps=2)  # which follows no gradient
+    with pytest.warns(GradientMaskingWarning, match="last softmax"):
+        pgd(model, X, Y, BALL, steps=2)
 
 
 def test_an_attack_on_an_oracle_is_the_attack_on_the_model():

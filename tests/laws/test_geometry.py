@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from advlib import Linf, salt_and_pepper
-from tests.laws.table import ATTACKS, LENGTHS, NORMS, batch, build, call, classes, every, seeded
+from tests.laws.table import ATTACKS, LENGTHS, NO_START, NORMS, SHAPES, batch, build, call, classes, every, seeded
+
+pytestmark = pytest.mark.filterwarnings(f"ignore:{NO_START}")
 
 
 @every()
@@ -17,7 +19,8 @@ def test_result_is_inside_and_like_x(name, threat, shape):
     assert x_adv.dtype == x.dtype
     assert not x_adv.requires_grad
     assert threat.contains(x_adv, x).all()
-    assert (x_adv != x).any()
+    startless = ATTACKS[name].counts == "queries" and shape == SHAPES["volume"]  # there noise is of the same class
+    assert (x_adv != x).any() or startless
 
 
 @every(shapes=("image",))

@@ -102,13 +102,14 @@ def test_minimum_norm_attacks_reach_the_distance_of_the_boundary(name, threat, s
     if bounds == (-20.0, 20.0):
         dual = {math.inf: 1, 2: 2, 1: math.inf}[threat.p]
         assert torch.allclose(least, lead.abs() / torch.linalg.vector_norm(normal, dual))
-    result = call(name, model, x, y, threat, steps=ATTACKS[name].enough, generator=seeded())
+    enough = {ATTACKS[name].counts: ATTACKS[name].enough}
+    result = call(name, model, x, y, threat, **enough, generator=seeded())
     assert (model(result).argmax(1) != y).all()
     ratio = threat.distance(result, x) / least
     assert ratio.min() > 1 - 1e-9
     assert ratio.max() < 1.01, ratio
     nearer = replace(threat, eps=0.99 * least)
-    assert torch.equal(call(name, model, x, y, nearer, steps=ATTACKS[name].enough, generator=seeded()), x)
+    assert torch.equal(call(name, model, x, y, nearer, **enough, generator=seeded()), x)
 
 
 def test_jsma_on_a_linear_model_takes_the_largest_weights():

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tests.laws.table import ATTACKS, batch, build, call, classes, every, seeded
+from tests.laws.table import ATTACKS, NO_START, batch, build, call, classes, every, seeded
+
+pytestmark = pytest.mark.filterwarnings(f"ignore:{NO_START}")
 
 
 @every(where=lambda row: not row.random)
@@ -75,7 +77,8 @@ def test_equal_rows_see_different_noise(name, threat, shape, rows):
     x = batch(shape, rows=1).expand(rows, -1)
 
     def recording(z):
-        asked.append(len({tuple(row.tolist()) for row in z.detach()}))
+        if len(z) == rows:  # a question about each
+            asked.append(len({tuple(row.tolist()) for row in z.detach()}))
         return model(z)
 
     call(name, recording, x, classes(model, x), threat, generator=seeded())
