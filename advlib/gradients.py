@@ -97,7 +97,9 @@ def eot(samples: int) -> GradientSource:
     return source
 
 
-def finite_differences(samples: int = 64, delta: float = 0.01, antithetic: bool = True) -> GradientSource:
+def finite_differences(
+    samples: int = 64, delta: float = 0.01, antithetic: bool = True, gaussian: bool = False
+) -> GradientSource:
     """Estimates gradients from values alone, along random signs (SPSA, Uesato et al., 1802.05666).
 
     The mean over ``samples`` directions ``u`` of ``(f(x + delta u) - f(x - delta u)) / (2 delta) u``, or of
@@ -109,6 +111,7 @@ def finite_differences(samples: int = 64, delta: float = 0.01, antithetic: bool 
             antithetic, and no backward pass. 1802.05666 uses 2,048, less for small inputs.
         delta: Length of each difference, in the units of x (0.01, as in 1802.05666).
         antithetic: Whether differences are two-sided.
+        gaussian: Whether directions are standard normal, as in NES, in place of random signs.
 
     Raises:
         ValueError: If ``samples`` is below 1 or ``delta`` is not positive.
@@ -124,7 +127,8 @@ def finite_differences(samples: int = 64, delta: float = 0.01, antithetic: bool 
         output, values = ask(x)
         slopes = [torch.zeros_like(x) for _ in values]
         for sample in range(samples):
-            direction = noise.stream(_STREAM + sample).signs(x)
+            draw = noise.stream(_STREAM + sample)
+            direction = draw.normal(x) if gaussian else draw.signs(x)
             ahead = ask(x + delta * direction)[1]
             behind, width = (ask(x - delta * direction)[1], 2 * delta) if antithetic else (values, delta)
             for slope, high, low in zip(slopes, ahead, behind, strict=True):

@@ -121,8 +121,11 @@ def _vertices(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor
     pixel = (down.at(chance[:, 0]) * best.shape[3] + across.at(chance[:, 1])).view(-1, 1, 1).expand(*best.shape[:2], 1)
     least, most, color = (plane.flatten(2).gather(2, pixel).squeeze(2) for plane in (low, high, best))
     same = (color == torch.where(up, most, least)).all(1, keepdim=True)
-    end = torch.lerp(low, high, (up ^ same).to(best.dtype).unsqueeze(2).unsqueeze(3))
-    return torch.lerp(best, end, window(down, across).to(best.dtype))
+    # three radii lead from any point of the ball to its end and beyond, whatever is rounded
+    step = ((up ^ same).to(best.dtype) - 0.5) * (6 * task.threat.radius(task.x).flatten(1))
+    painted = down.inside.to(best.dtype).unsqueeze(2) * across.inside.unsqueeze(1)
+    moved = torch.addcmul(best, step.unsqueeze(2).unsqueeze(3), painted.unsqueeze(1))
+    return torch.clamp(moved, low, high, out=moved)
 
 
 def _power(threat: Threat) -> int:
