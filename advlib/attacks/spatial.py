@@ -38,11 +38,12 @@ def grid(counts: Sequence[int]) -> Tensor:
     Example:
         >>> grid((3, 1))
         tensor([[-1.,  0.],
-                [ 1.,  0.]])
+                [ 1.,  0.]], dtype=torch.float64)
     """
     if not all(isinstance(count, int) and count > 0 and count % 2 for count in counts):
         raise ValueError(f"grid must hold odd numbers of points, so that 0 is one of them, got {counts}: (31, 5, 5)")
-    axes = [torch.arange(-(count // 2), count // 2 + 1) / max(count // 2, 1) for count in counts]
+    halves = [count // 2 for count in counts]
+    axes = [torch.arange(-half, half + 1, dtype=torch.float64) / max(half, 1) for half in halves]
     points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
     order = points.square().sum(1).argsort(descending=True, stable=True)
     return points[order[: max(len(points) - 1, 1)]]
