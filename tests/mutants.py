@@ -3953,6 +3953,20 @@ MUTANTS = [
         "attacks/negative.py", 'if options.get("init") is not None:', "if False:", "tests/laws/test_beyond_balls.py"
     ),
     Mutant("attacks/negative.py", "bounds=threat.bounds", "bounds=None", "tests/attacks/test_negative.py"),
+    Mutant("threats/binary.py", "return _binary(x) == 0", "return _binary(x) == 1", "tests/threats/test_binary.py"),
+    Mutant("threats/binary.py", "return _binary(x) == 1", "return _binary(x) > -1", "tests/threats/test_binary.py"),
+    Mutant(
+        "threats/binary.py",
+        "if not bool(((x == 0) | (x == 1)).all()):",
+        "if not bool(((x >= 0) & (x <= 1)).all()):",
+        "tests/threats/test_binary.py",
+    ),
+    Mutant(
+        "threats/binary.py",
+        "if not bool(((x == 0) | (x == 1)).all()):",
+        "if bool(((x != x.round()) | (x > 1)).any()):",
+        "tests/threats/test_binary.py",
+    ),
 ]
 
 if torch.__version__ < "2.7":  # 2.6 keeps weights that it casts while gradients are off; 2.13 does not
