@@ -12,7 +12,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Linf
-from advlib.threats.negative import Negative
+from advlib.threats.negatives import Negative
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

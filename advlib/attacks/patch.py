@@ -22,7 +22,7 @@ from advlib.noise import Key, Noise
 from advlib.search import GradientMaskingWarning, Model, SearchOptions, Task
 from advlib.threats import Linf
 from advlib.threats.base import choose
-from advlib.threats.patch import Patch
+from advlib.threats.patches import Patch
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,7 +16,7 @@ from advlib.checks import check_inputs
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task
-from advlib.threats.spatial import Spatial
+from advlib.threats.motions import Spatial
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

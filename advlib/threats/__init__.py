@@ -7,7 +7,7 @@ from advlib.threats.l0 import L0 as L0
 from advlib.threats.l1 import L1 as L1
 from advlib.threats.l2 import L2 as L2
 from advlib.threats.linf import Linf as Linf
-from advlib.threats.negative import Negative as Negative
-from advlib.threats.patch import Patch as Patch
-from advlib.threats.patch import Placement as Placement
-from advlib.threats.spatial import Spatial as Spatial
+from advlib.threats.motions import Spatial as Spatial
+from advlib.threats.negatives import Negative as Negative
+from advlib.threats.patches import Patch as Patch
+from advlib.threats.patches import Placement as Placement
