@@ -12,6 +12,8 @@ from torch import Tensor
 from advlib.noise import Key, Noise
 from advlib.threats.images import check_bounds, check_images, check_share, check_within, pixels, sampled, turned
 
+_ROUNDING = 1e-4  # of a pixel: coordinates of turned patches are rounded
+
 
 class Placement(NamedTuple):
     """How a patch lies on each image."""
@@ -138,7 +140,7 @@ class Patch:
             place = torch.arange(lines.shape[1], device=x.device)
             # at an angle a the patch is side * cos(a) + other * sin(a) high, most where the tangent is other / side
             widest = math.atan2(other, side)
-            long = math.hypot(side, other) * math.cos(widest - min(widest, math.radians(self.rotation)))
+            long = math.hypot(side, other) * math.cos(widest - min(widest, math.radians(self.rotation))) + _ROUNDING
             if first is None:
                 last = torch.where(lines, place, -1).amax(1)
                 span = last - torch.where(lines, place, lines.shape[1]).amin(1) + 1

@@ -188,6 +188,9 @@ def test_a_turned_patch_lies_in_its_window_at_the_widest():
     ):
         painted = threat.apply(x, torch.ones(1, *threat.sides), threat.placements(x, torch.Generator().manual_seed(0)))
         assert threat.contains(painted, x).all()
+    square = Placement(*torch.tensor([[3.0], [3.0], [90.0], [1.0]]))  # 5 rows high, or 6 with both edges
+    painted = Patch((2, 5), rotation=90.0).apply(x[:1], torch.ones(1, 2, 5), square)
+    assert Patch((2, 5), rotation=90.0).contains(painted, x[:1]).all()
     far = x[:1].clone()
     far[0, 0, 0, 0] = far[0, 0, 4, 0] = 1  # 5 rows, where a patch of 3 is at most 4.2 high
     assert Patch(3, rotation=180.0).contains(far, x[:1]).tolist() == [True]
