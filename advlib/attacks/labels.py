@@ -112,7 +112,9 @@ class Walk:
         x = self.x[rows]
         distance = torch.where(success, self.threat.distance(points, x), torch.inf)
         nearest = self.distance.scatter_reduce(0, rows, distance, "amin")
-        won = (distance == nearest[rows]) & (distance < self.distance[rows])
+        won = ((distance == nearest[rows]) & (distance < self.distance[rows])).nonzero().squeeze(1)
+        first = torch.full_like(self._evaluator.y, len(rows)).scatter_reduce(0, rows[won], won, "amin")  # of a tie
+        won = won[won == first[rows[won]]]
         self.best[rows[won]], self.distance = points[won], nearest
         return success
 
