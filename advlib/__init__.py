@@ -12,6 +12,7 @@ from advlib.attacks import deepfool as deepfool
 from advlib.attacks import di_fgsm as di_fgsm
 from advlib.attacks import ead as ead
 from advlib.attacks import fab as fab
+from advlib.attacks import feature_adversary as feature_adversary
 from advlib.attacks import fgsm as fgsm
 from advlib.attacks import fmn as fmn
 from advlib.attacks import gaussian_noise as gaussian_noise

@@ -3967,6 +3967,100 @@ MUTANTS = [
         "if bool(((x != x.round()) | (x > 1)).any()):",
         "tests/threats/test_binary.py",
     ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "(-apart.flatten(1).square().sum(1),)",
+        "(apart.flatten(1).square().sum(1),)",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "self.guide[task.row]",
+        "self.guide[: len(task.row)]",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "precise(output[1]) - ",
+        "output[1].detach() - ",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "return feedback.loss >= 0",
+        "return feedback.reached",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "return feedback.loss >= 0",
+        "return feedback.loss > 0",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "        self.seen = None\n        output",
+        "        output",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "self.seen = self.logits_of(output)",
+        "self.seen = output",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py", "or len(self.seen) != len(x)", "", "tests/attacks/test_feature_adversary.py"
+    ),
+    Mutant(
+        "attacks/feature_adversary.py", 'if "loss" in options:', "if False:", "tests/attacks/test_feature_adversary.py"
+    ),
+    Mutant(
+        "attacks/feature_adversary.py", 'if options.get("targeted") or', "if", "tests/attacks/test_feature_adversary.py"
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        'or options.get("target") is not None:',
+        ":",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "if not isinstance(guide, Tensor) or (guide.shape, guide.dtype, guide.device) != (x.shape, x.dtype, x.device):",
+        "if guide.shape != x.shape:",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        'options.get("batch_size") or max(len(x), 1)',
+        "max(len(x), 1)",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant("attacks/feature_adversary.py", "handle.remove()", "pass", "tests/attacks/test_feature_adversary.py"),
+    Mutant(
+        "attacks/feature_adversary.py", "random_start=random_start, ", "", "tests/attacks/test_feature_adversary.py"
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "ProjectedGradient(steps, step_size)",
+        "ProjectedGradient(steps)",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "lambda output: read(output[0])",
+        "lambda output: output[0]",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py",
+        "if layer not in modules:",
+        "if False:",
+        "tests/attacks/test_feature_adversary.py",
+    ),
+    Mutant(
+        "attacks/feature_adversary.py", "guide.detach().clone()", "guide", "tests/attacks/test_feature_adversary.py"
+    ),
 ]
 
 if torch.__version__ < "2.7":  # 2.6 keeps weights that it casts while gradients are off; 2.13 does not

@@ -12,6 +12,7 @@ from advlib.attacks.ddn import ddn as ddn
 from advlib.attacks.deepfool import deepfool as deepfool
 from advlib.attacks.ead import ead as ead
 from advlib.attacks.fab import fab as fab
+from advlib.attacks.feature_adversary import feature_adversary as feature_adversary
 from advlib.attacks.fgsm import fgsm as fgsm
 from advlib.attacks.fmn import fmn as fmn
 from advlib.attacks.hop_skip_jump import hop_skip_jump as hop_skip_jump

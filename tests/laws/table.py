@@ -51,6 +51,11 @@ class Row:
         return replace(threat, eps=8 * threat.eps) if self.minimal else threat
 
 
+def towards_the_mirror(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, **settings: Any) -> Tensor:
+    """A feature adversary whose guide is the row itself, upside down."""
+    return advlib.feature_adversary(model, x, y, threat, guide=1 - x, **settings)
+
+
 # what AutoAttack runs, but shorter
 SHORT_AUTO_ATTACK = (
     partial(advlib.apgd, steps=3, keep="first"),
@@ -151,6 +156,13 @@ ATTACKS: dict[str, Row] = {
         targets=False,
         loss=False,
         settings={"steps": 3},
+    ),
+    "feature_adversary": Row(
+        towards_the_mirror,
+        gradients=False,  # they are those of a distance between representations, whatever the class
+        targets=False,
+        loss=False,
+        settings={"steps": 4},
     ),
     "jsma": Row(advlib.jsma, norms=("l0",), loss=False),
     "jsma, decreasing": Row(advlib.jsma, norms=("l0",), loss=False, settings={"theta": -0.3, "keep": "strongest"}),
