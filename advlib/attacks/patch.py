@@ -27,7 +27,6 @@ from advlib.threats.patches import Patch
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Places = Literal["ranked", "random"]
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 _GOAL = ("loss", "targeted", "target", "gradient", "logits_of", "generator")  # what a look at places shares
@@ -74,9 +73,9 @@ def _content(unit: Tensor, threat: Patch) -> Tensor:
 
 
 def ranked_places(gain: Tensor, sides: tuple[int, int], count: int) -> Tensor:
-    """Where the most could be gained, ``(N, count, 2)`` numbers in [-1, 1] as :class:`Patch` takes them for a place.
+    """Where the most could be gained, ``(N, count, 2)`` numbers in [-1, 1] for rows and columns.
 
-    Each place is at least half a patch from those before it, as long as there is such a place.
+    They are those that :meth:`Patch.placement <advlib.threats.Patch.placement>` takes. Each place is at least half a patch from those before it, as long as there is such a place.
 
     Args:
         gain: ``(N, H, W)`` non-negative, what each pixel could add to the loss.
@@ -109,7 +108,7 @@ def patch(
     *,
     steps: int = 20,
     step_size: float | None = None,
-    places: Places = "ranked",
+    places: Literal["ranked", "random"] = "ranked",
     loss: str | Loss = "cross_entropy",
     **options: Unpack[SearchOptions],
 ) -> Tensor:
@@ -148,7 +147,7 @@ def patch(
     """
     if not isinstance(threat, Patch):
         raise TypeError(f"patch paints a window of each image, so it needs Patch(size), got {threat!r}")
-    if places not in Places.__args__:  # type: ignore[attr-defined]
+    if places not in ("ranked", "random"):
         raise ValueError(f"places must be one of ranked, random, got {places!r}")
     check_counts(restarts=options.get("restarts"), batch_size=options.get("batch_size"))
     own = torch.Generator().manual_seed(Key(options.get("generator")).word)

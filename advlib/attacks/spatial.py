@@ -21,7 +21,7 @@ from advlib.threats.motions import Spatial
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Method = Literal["grid", "random", "gradient"]
+_METHODS = ("grid", "random", "gradient")
 
 
 def grid(counts: Sequence[int]) -> Tensor:
@@ -79,7 +79,7 @@ def spatial(
     y: Tensor,
     threat: Spatial,
     *,
-    method: Method = "grid",
+    method: Literal["grid", "random", "gradient"] = "grid",
     counts: tuple[int, int, int] = (31, 5, 5),
     steps: int = 10,
     loss: str | Loss = "cross_entropy",
@@ -121,8 +121,8 @@ def spatial(
     """
     if not isinstance(threat, Spatial):
         raise TypeError(f"spatial turns and shifts images, so it needs Spatial(rotation, translation), got {threat!r}")
-    if method not in Method.__args__:  # type: ignore[attr-defined]
-        raise ValueError(f"method must be one of grid, random, gradient, got {method!r}")
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     check_inputs(x)
     threat.check(x)
 
