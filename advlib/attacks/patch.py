@@ -75,7 +75,8 @@ def _content(unit: Tensor, threat: Patch) -> Tensor:
 def ranked_places(gain: Tensor, sides: tuple[int, int], count: int) -> Tensor:
     """Where the most could be gained, ``(N, count, 2)`` numbers in [-1, 1] for rows and columns.
 
-    They are those that :meth:`Patch.placement <advlib.threats.Patch.placement>` takes. Each place is at least half a patch from those before it, as long as there is such a place.
+    They are those that :meth:`Patch.placement <advlib.threats.Patch.placement>` takes. Each place is at least half a
+    patch from those before it, as long as there is such a place.
 
     Args:
         gain: ``(N, H, W)`` non-negative, what each pixel could add to the loss.
