@@ -4061,6 +4061,8 @@ MUTANTS = [
     Mutant(
         "attacks/feature_adversary.py", "guide.detach().clone()", "guide", "tests/attacks/test_feature_adversary.py"
     ),
+    Mutant("attacks/virtual.py", " | (task.threat.radius(task.x).flatten() == 0)", "", "tests/attacks/test_virtual.py"),
+    Mutant("attacks/virtual.py", "return feedback.reached | (task", "return (task", "tests/attacks/test_virtual.py"),
 ]
 
 if torch.__version__ < "2.7":  # 2.6 keeps weights that it casts while gradients are off; 2.13 does not

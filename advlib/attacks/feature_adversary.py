@@ -130,6 +130,8 @@ def feature_adversary(
     try:
         logits_of = lambda output: read(output[0])  # noqa: E731
         with Evaluator(tapped, x, y, threat, logits_of=logits_of) as evaluator:
+            if len(x) == 0:  # the model is asked about nothing
+                return evaluator.x.clone()
             place = guide.detach().clone()
             parts = torch.split(torch.arange(len(x), device=x.device), options.get("batch_size") or max(len(x), 1))
             wanted = []

@@ -50,6 +50,10 @@ class VirtualAdversarial(Rule[VirtualState]):
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
         return (divergence(self.logits[task.row], self.logits_of(output)),)
 
+    def success(self, feedback: Feedback, task: Task) -> Tensor:
+        # where nothing may change, nothing is to be found, and no gradient is missing
+        return feedback.reached | (task.threat.radius(task.x).flatten() == 0)
+
     def update(self, state: VirtualState, feedback: Feedback, task: Task, noise: Noise) -> VirtualState:
         return self._ahead(feedback.gradient, state.step + 1, task)
 
@@ -112,6 +116,8 @@ def virtual_adversarial_perturbation(
         raise ValueError(f"xi must be positive, got {xi}: None takes the gradient where the perturbation ends")
     logits_of = options.get("logits_of") or unchanged
     with Evaluator(model, x, y, threat, logits_of=logits_of) as evaluator:
+        if len(x) == 0:  # the model is asked about nothing
+            return evaluator.x.clone()
         rows = torch.split(torch.arange(len(x), device=x.device), options.get("batch_size") or max(len(x), 1))
         logits = torch.cat([evaluator.ask(evaluator.x[part], part, order=0).logits for part in rows])
     rule = VirtualAdversarial(logits, steps, xi, logits_of)

@@ -114,6 +114,16 @@ def test_logits_are_read_from_what_the_model_returns():
     assert torch.equal(found, expected)
 
 
+def test_a_row_does_not_depend_on_the_others():
+    model, x = build((12,)), batch((12,))
+    y, scale = classes(model, x), torch.ones(6, 1).double()
+    scale[0] = 20
+    calm = virtual_adversarial_perturbation(model, x, y, L2(0.5), generator=seeded())
+    loud = virtual_adversarial_perturbation(lambda z: model(z) * scale, x, y, L2(0.5), generator=seeded())
+    assert torch.equal(loud[1:], calm[1:])
+    assert not torch.equal(loud[0], calm[0])
+
+
 def test_a_flat_answer_is_told():
     x = batch((12,))
     with pytest.warns(GradientMaskingWarning, match="6 of 6 rows never had"):
