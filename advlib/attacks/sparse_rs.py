@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from advlib.attacks.sparse_patch import SparsePatchSearch
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
-from advlib.threats import L0, Threat
+from advlib.threats import L0, Linf, Patch, Threat
 from advlib.threats.base import choose, tensor_like
 
 if TYPE_CHECKING:
@@ -135,27 +137,29 @@ def sparse_rs(
     model: Model,
     x: Tensor,
     y: Tensor,
-    threat: Threat,
+    threat: Threat | Patch,
     *,
     steps: int = 10_000,
-    alpha: float = 0.3,
+    alpha: float | None = None,
     loss: str | Loss = "margin",
     **options: Unpack[SearchOptions],
 ) -> Tensor:
-    """Searches at random, without gradients, over few features or pixels at the ends of the bounds.
+    """Searches at random, without gradients, over few features or pixels, or a patch, at the ends of the bounds.
 
     Solves, per example, ``max loss(model(x_adv), y)`` over ball, bounds and mask, from values of the loss alone. The
     best point so far changes ``eps`` features, or pixels where the threat model counts these. A query exchanges some of
-    them for others, each channel of which goes to either end of the bounds, and is kept if the loss rises.
+    them for others, each channel of which goes to either end of the bounds, and is kept if the loss rises. On a patch a
+    query paints a square, or every fifth time moves the patch.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
         x: Clean inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``.
         y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
-        threat: An :class:`~advlib.threats.L0` ball with finite bounds.
+        threat: An :class:`~advlib.threats.L0` ball with finite bounds, or an upright :class:`~advlib.threats.Patch`.
         steps: Proposals (10,000, as in the paper); the clean input is asked about before them, and the last one after.
-        alpha: Share of the changed features that is exchanged, divided by 2 at first and by 20 in the end (0.3, as in
-            the paper's untargeted attacks; 0.1 in its targeted ones).
+        alpha: Share of the changed features that is exchanged, divided by 2 at first and by 20 in the end; or of the
+            patch that is painted at first. None means 0.3, or 0.4 of a patch, as in the paper's untargeted attacks; it
+            takes 0.1 in targeted ones.
         loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
         **options: Any of :class:`~advlib.search.SearchOptions`, such as ``targeted`` or ``generator``. ``keep``
             defaults to ``"first"``: a row's queries end with its first success.
@@ -172,4 +176,10 @@ def sparse_rs(
         >>> x_adv = sparse_rs(model, x, y, L0(10, per_pixel=True), steps=1000)
     """
     settings: dict[str, Any] = {"keep": "first", **options}
-    return search(model, x, y, threat, SparseSearch(steps, alpha), steps=steps, loss=loss, **settings).x_adv
+    if isinstance(threat, Patch):
+        threat.check(x)
+        rule: Rule[Any] = SparsePatchSearch(threat, steps, 0.4 if alpha is None else alpha)
+        threat = Linf(math.inf, bounds=threat.bounds)
+    else:
+        rule = SparseSearch(steps, 0.3 if alpha is None else alpha)
+    return search(model, x, y, threat, rule, steps=steps, loss=loss, **settings).x_adv

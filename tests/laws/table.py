@@ -165,7 +165,11 @@ ATTACKS: dict[str, Row] = {
     "nes": Row(advlib.nes, random=True, gradients=False, settings={"steps": 3, "samples": 4}),
     "simba": Row(advlib.simba, LENGTHS, random=True, gradients=False, settings={"steps": 30, "basis": "dct"}),
     "simba, pixels": Row(
-        advlib.simba, LENGTHS, random=True, gradients=False, settings={"steps": 30, "basis": "pixels"}
+        advlib.simba,
+        LENGTHS,
+        random=True,
+        gradients=False,
+        settings={"steps": 30, "basis": "pixels", "step_size": 0.05},
     ),
     "sparse_rs": Row(advlib.sparse_rs, ("l0",), random=True, gradients=False, settings={"steps": 30}),
     "auto_attack": Row(

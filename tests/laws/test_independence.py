@@ -70,7 +70,8 @@ def test_without_a_generator_the_global_one_gives_one_key(name, threat, shape):
 
 
 @pytest.mark.parametrize("rows", [2, 5])
-@every(shapes=("features",), where=lambda row: row.random)
+# of the cosines of 12 features all but two have their place in the order
+@every(shapes=("features",), where=lambda row: row.random and row.settings.get("basis") != "dct")
 def test_equal_rows_see_different_noise(name, threat, shape, rows):
     """Somewhere they are asked at points of their own, even where a long step then takes them to the same corner."""
     model, asked = build(shape), []
