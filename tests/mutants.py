@@ -1565,9 +1565,6 @@ MUTANTS = [
     Mutant("attacks/sparse_rs.py", "left = chosen & ~given_up", "left = chosen", "tests/attacks/test_sparse_rs.py"),
     Mutant("attacks/sparse_rs.py", "kept | left.gather(1, index)", "kept", "tests/attacks/test_sparse_rs.py"),
     Mutant("attacks/sparse_rs.py", '"keep": "first", ', "", "tests/attacks/test_sparse_rs.py"),
-    Mutant(
-        "attacks/sparse_rs.py", "SparseSearch(steps, alpha)", "SparseSearch(steps)", "tests/attacks/test_sparse_rs.py"
-    ),
     Mutant("attacks/sparse_patch.py", "_MOVES_EVERY = 5", "_MOVES_EVERY = 4", "tests/attacks/test_sparse_patch.py"),
     Mutant("attacks/sparse_patch.py", "_FARTHEST = 0.75", "_FARTHEST = 0.4", "tests/attacks/test_sparse_patch.py"),
     Mutant("attacks/sparse_patch.py", "_SQUARES = 100", "_SQUARES = 1", "tests/attacks/test_sparse_patch.py"),

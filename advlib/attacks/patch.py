@@ -86,6 +86,7 @@ def ranked_places(gain: Tensor, sides: tuple[int, int], count: int) -> Tensor:
     score = functional.avg_pool2d(gain.unsqueeze(1), sides, stride=1).squeeze(1)
     rows, columns = score.shape[1:]
     down, across = (torch.arange(side, device=gain.device) for side in (rows, columns))
+    lower = 1 + score.flatten(1).amax(1).view(-1, 1, 1)  # brings what has been near one more place behind all others
     places = []
     for _ in range(count):
         best = score.flatten(1).argmax(1)
@@ -95,7 +96,7 @@ def ranked_places(gain: Tensor, sides: tuple[int, int], count: int) -> Tensor:
             for line, at, side in zip((down, across), (top, left), sides, strict=True)
         ]
         taken = near[0].unsqueeze(2) & near[1].unsqueeze(1)
-        score = score - taken * (1 + score.flatten(1).amax(1) - score.flatten(1).amin(1)).view(-1, 1, 1)
+        score = score - taken * lower
         middles = [(2 * at + 1) / space - 1 for at, space in ((top, rows), (left, columns))]  # of the shares of [-1, 1]
         places.append(torch.stack(middles, dim=1))
     return torch.stack(places, dim=1).to(gain)
@@ -135,7 +136,7 @@ def patch(
 
     Returns:
         ``(N, C, H, W)`` images with a patch: on each row the first success, or the strongest one asked about. A row
-        that is wrong without a patch, and with none that was tried, comes back unchanged.
+        that is wrong without a patch comes back unchanged.
 
     Raises:
         TypeError: If the threat model is not :class:`~advlib.threats.Patch`, ``init`` is given, or another argument is
@@ -169,7 +170,7 @@ def patch(
     if found.success is None:
         return found.x_adv
     with torch.inference_mode(False):
-        return choose(wrong & ~found.success, moved.x, found.x_adv)
+        return choose(wrong, moved.x, found.x_adv)
 
 
 def _gain(evaluator: Evaluator, rows: Tensor, threat: Patch) -> Tensor:

@@ -76,6 +76,8 @@ def test_each_restart_lies_elsewhere_and_rows_leave_as_they_break():
     seen = []
 
     def flat(z):
+        assert z.min() >= 0
+        assert z.max() <= 1
         seen.extend(places_of(z[:1], x[:1], Patch(3)) if (z[:1] != x[:1]).any() else [])
         score = 1e-3 * z.flatten(1).sum(1)
         return torch.stack([score + 5, -score], dim=1)
@@ -131,7 +133,7 @@ def test_ranked_places_do_not_look_at_other_rows():
     torch.testing.assert_close(ranked_places(gain[2:3], (2, 3), 5), together[2:3])
 
 
-def test_a_row_that_only_a_patch_makes_right_comes_back_as_it_was():
+def test_a_row_that_is_wrong_without_a_patch_comes_back_as_it_was():
     x = 0.5 * torch.ones(2, 1, 4, 4).double()
 
     def model(z):
