@@ -1436,8 +1436,8 @@ MUTANTS = [
     Mutant("attacks/simba.py", "again | (torch.minimum(up, down) == 0)", "again", "tests/attacks/test_simba.py"),
     Mutant(
         "attacks/simba.py",
-        "state.place - state.since > state.count",
-        "state.place - state.since >= state.count",
+        "state.place - state.since > state.total",
+        "state.place - state.since >= state.total",
         "tests/attacks/test_simba.py",
     ),
     Mutant("attacks/simba.py", "index // columns % lines", "index % lines", "tests/attacks/test_simba.py"),

@@ -247,6 +247,16 @@ def test_lbfgs_counts_what_each_row_takes(victim, sketches):
     assert len(set(sketches.forwards.tolist())) > 1
 
 
+def test_the_page_on_transfer_shows_what_transfers(victim, capsys):
+    with one_thread():
+        page = run_page("transfer.md", **victim)
+    printed = capsys.readouterr().out
+    assert "network" in printed
+    assert page["found"].queries == (30, 60, 120, 200)
+    assert page["found"].agreement[-1] > 0.5
+    assert Linf(0.2).contains(page["x_adv"], victim["x"]).all()
+
+
 def test_the_page_on_evaluation_sees_through_a_quantizer(victim, capsys):
     with one_thread():
         run_page("evaluation.md", **victim)
@@ -265,6 +275,15 @@ def test_the_page_on_reports_writes_what_it_names(victim, tmp_path, monkeypatch,
     assert written == {"report.html", "fall.pdf", "compared.html", "rows.csv", "examples.npz", "pictures"}
     survived = int(re.match(r"(\d+) of", capsys.readouterr().out)[1])
     assert survived == len(list((tmp_path / "pictures").iterdir())) > 0
+
+
+def test_the_page_on_black_boxes_counts_what_it_asks(victim, capsys):
+    names = run_page("black-box.md", **victim)
+    printed = capsys.readouterr().out
+    queries, left = (int(number) for number in re.findall(r"(\d+) queries, (\d+) left, access: scores", printed)[0])
+    assert queries + left == 20_000
+    assert float(re.findall(r"median distance ([\d.]+)", printed)[0]) < 2
+    assert bool((victim["model"](names["x_adv"]).argmax(1) == names["wanted"]).all())
 
 
 def test_the_page_on_curves_prints_what_it_says(victim, tmp_path, monkeypatch, capsys):

@@ -12,7 +12,21 @@ import torch
 from torch import nn
 
 import advlib
-from advlib import attacks, data, defenses, gradients, losses, models, oracles, search, testing, threats, training, zoo
+from advlib import (
+    attacks,
+    data,
+    defenses,
+    gradients,
+    losses,
+    models,
+    oracles,
+    search,
+    testing,
+    threats,
+    training,
+    transforms,
+    zoo,
+)
 from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.bim import BasicIterative
 
@@ -52,6 +66,7 @@ def names():
         testing,
         threats,
         training,
+        transforms,
         zoo,
     )
     public = {name: value for module in modules for name, value in vars(module).items() if not name.startswith("_")}

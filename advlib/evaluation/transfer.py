@@ -121,10 +121,10 @@ def transfer_matrix(
 
     Example:
         >>> from advlib.evaluation import transfer_matrix
-        >>> matrix = transfer_matrix({"net": model}, {"net": model, "guess": lambda z: torch.eye(10)[:1].expand(6, 10)},
-        ...                          x, y, Linf(0.1), mim)
-        >>> matrix.rates[0, 1].item()
-        0.0
+        >>> always_zero = lambda z: torch.eye(10)[:1].expand(len(z), 10)
+        >>> matrix = transfer_matrix({"net": model}, {"net": model, "zero": always_zero}, x, y, Linf(0.1), mim)
+        >>> matrix.fooled.shape
+        torch.Size([1, 2, 6])
     """
     if not sources or not targets:
         raise ValueError(f"at least one source and one target are needed, got {len(sources)} and {len(targets)}")

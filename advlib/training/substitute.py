@@ -47,7 +47,7 @@ def train_substitute(
     substitute: nn.Module,
     *,
     rounds: int = 6,
-    step: float = 0.1,
+    step: float = -0.2,
     period: int | None = None,
     reservoir: int | None = None,
     augmentation: Augmentation = "jacobian",
@@ -72,7 +72,9 @@ def train_substitute(
         seed_inputs: ``(S, ...)`` the first inputs, such as a few of each class.
         substitute: What is trained, in place: any module that gives logits, of another kind than the target if need be.
         rounds: How often the inputs grow (6, as in section 5 of the paper).
-        step: How far a neighbour is away in each feature, in the units of the inputs (0.1, as in the paper).
+        step: How far a neighbour is away in each feature, in the units of the inputs. The paper's 0.1 leads to where
+            the substitute is surer of the class; back, to where it is less sure, copies learn more
+            (``benchmarks/substitute.py``).
         period: After so many rounds the step changes its sign, and again (1605.07277, equation 7); None for never.
         reservoir: Most neighbours of a round (1605.07277, section 3.2; 400 there); None for no limit.
         augmentation: ``"jacobian"``, or ``"random"`` for random signs in place of the gradient's, to compare with.

@@ -115,6 +115,7 @@ ATTACKS: dict[str, Row] = {
     "ssa, last": Row(advlib.ssa, ("linf",), random=True, settings={"steps": 3, "copies": 2}),
     "bsr": Row(advlib.bsr, TWO, random=True, settings={**STRONGEST, "copies": 2}),
     "sia": Row(advlib.sia, TWO, random=True, settings={**STRONGEST, "copies": 2}),
+    "sparse_l1_descent": Row(advlib.sparse_l1_descent, ("l1",), settings={"steps": 5, "sparsity": 0.2}),
     "pgd": Row(advlib.pgd, random=True, settings={"steps": 5}),
     "pgd, fixed start": Row(advlib.pgd, settings={"steps": 5, "random_start": False}),
     "pgd, restarts, first": Row(advlib.pgd, random=True, settings={"steps": 4, "restarts": 2, "keep": "first"}),

@@ -61,8 +61,8 @@ def towards(x, step):
 
 def test_neighbours_lie_along_the_gradient_of_the_class_that_the_target_says():
     (first, second), found = asked(rounds=2)
-    torch.testing.assert_close(first, towards(SEEDS, 0.1))
-    torch.testing.assert_close(second, towards(torch.cat([SEEDS, first]), 0.1))
+    torch.testing.assert_close(first, towards(SEEDS, -0.2))  # back, towards the other class
+    torch.testing.assert_close(second, towards(torch.cat([SEEDS, first]), -0.2))
     assert found.queries == (12, 24, 48)
     assert torch.equal(found.y, (found.x[:, 0] > 0.5).long())
     assert found.agreement == ()
@@ -116,7 +116,7 @@ def test_the_budget_is_kept_and_spent():
 
 
 def test_random_neighbours_go_any_way():
-    (first,), _ = asked(augmentation="random", bounds=None)
+    (first,), _ = asked(augmentation="random", bounds=None, step=0.1)
     signs = ((first - SEEDS) / 0.1).round()
     assert set(signs.flatten().tolist()) == {-1.0, 1.0}
     torch.testing.assert_close(first, SEEDS + 0.1 * signs)
