@@ -388,6 +388,12 @@ def test_a_row_is_transformed_as_if_alone_in_any_shape(name, shape):
         torch.testing.assert_close(alone[0], together[i])
 
 
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_draws_from_the_stream_that_it_is_given(name):
+    x = images(4, 3, 8, 8)
+    assert not torch.equal(TRANSFORMS[name](x, noise(4)), TRANSFORMS[name](x, noise(4).stream(300)))
+
+
 def test_the_gradient_of_a_transform_reaches_the_input():
     x = images(2, 1, 8, 8)
     for transform in TRANSFORMS.values():
