@@ -18,12 +18,14 @@ from advlib.attacks import fmn as fmn
 from advlib.attacks import gaussian_noise as gaussian_noise
 from advlib.attacks import hop_skip_jump as hop_skip_jump
 from advlib.attacks import jsma as jsma
+from advlib.attacks import lbfgs as lbfgs
 from advlib.attacks import max_confidence as max_confidence
 from advlib.attacks import mim as mim
 from advlib.attacks import negative as negative
 from advlib.attacks import nes as nes
 from advlib.attacks import ni_fgsm as ni_fgsm
 from advlib.attacks import patch as patch
+from advlib.attacks import pdpgd as pdpgd
 from advlib.attacks import pgd as pgd
 from advlib.attacks import ray_search as ray_search
 from advlib.attacks import salt_and_pepper as salt_and_pepper
@@ -31,6 +33,7 @@ from advlib.attacks import si_ni_fgsm as si_ni_fgsm
 from advlib.attacks import sia as sia
 from advlib.attacks import sigma_zero as sigma_zero
 from advlib.attacks import simba as simba
+from advlib.attacks import sparse_l1_descent as sparse_l1_descent
 from advlib.attacks import sparse_rs as sparse_rs
 from advlib.attacks import spatial as spatial
 from advlib.attacks import spsa as spsa

@@ -206,6 +206,17 @@ TORCHATTACKS_EAD |= {"beta": 0.003, "abort_early": False}
 ART_EAD = {"binary_search_steps": 4, "max_iter": 60, "learning_rate": 0.01, "initial_const": 10.0}
 ART_EAD |= {"beta": 0.02, "decision_rule": "L1"}
 FAB = {"eps": 1e6, "steps": 100}  # beyond eps it keeps nothing; aimed at each class, the first success, not the nearest
+# Carlini and Wagner's: of up to ten settings each, those that came nearest on the first 20 images of the MNIST networks
+FOOLBOX_CW = {"binary_search_steps": 5, "steps": 200, "stepsize": 0.05, "initial_const": 1.0, "abort_early": False}
+ADV_LIB_CW = {
+    "binary_search_steps": 5,
+    "max_iterations": 200,
+    "learning_rate": 0.05,
+    "initial_const": 1.0,
+    "abort_early": False,
+}
+ADV_LIB_CWI = {"learning_rate": 0.05, "max_iterations": 50, "initial_const": 0.1, "reduce_const": True}
+ART_CW_L0 = {"binary_search_steps": 2, "max_iter": 10, "initial_const": 10.0}
 CONTESTANTS = [
     Contestant("deepfool", "advlib", ("linf", "l2"), ours(advlib.deepfool, steps=100)),
     Contestant("deepfool", "Foolbox", ("linf", "l2"), foolbox_deepfool),
@@ -221,6 +232,7 @@ CONTESTANTS = [
     Contestant("fab", "advlib", ("linf", "l2", "l1"), ours(advlib.fab, steps=110, targets=9)),
     Contestant("fab", "adv-lib", ("linf", "l2", "l1"), adv_lib("fab", n_iter=55, targeted_restarts=True)),
     Contestant("fab", "torchattacks", ("linf", "l2"), torchattacks("FAB", takes_norm=True, **FAB)),  # fails in L1
+    Contestant("pdpgd", "advlib", ("linf", "l2", "l1"), ours(advlib.pdpgd, steps=PASSES - 1)),
     Contestant("pdpgd", "adv-lib", ("linf", "l2", "l1"), adv_lib("pdpgd", num_steps=PASSES)),
     Contestant("pdpgd", "adv-lib", ("l0",), adv_lib("pdpgd", num_steps=PASSES, proximal_operator=23)),
     Contestant("pdgd", "adv-lib", ("l2",), adv_lib("pdgd", takes_norm=False, num_steps=PASSES)),
@@ -231,6 +243,15 @@ CONTESTANTS = [
     Contestant("ead", "ART", ("l1",), art("ElasticNet", together=False, **ART_EAD)),
     Contestant("alma", "adv-lib", ("l2", "l1"), adv_lib_alma),
     Contestant("apgd", "adv-lib", ("linf", "l2", "l1"), adv_lib_apgd),
+    Contestant("carlini_wagner", "advlib", ("linf", "l2", "l0"), ours(advlib.carlini_wagner, steps=PASSES - 1)),
+    Contestant("carlini_wagner", "Foolbox", ("l2",), foolbox("L2CarliniWagnerAttack", FOOLBOX_CW)),
+    Contestant("carlini_wagner", "torchattacks", ("l2",), torchattacks("CW", c=10, steps=PASSES, lr=0.05)),
+    Contestant("carlini_wagner", "ART", ("l2",), art("CarliniL2Method", initial_const=1.0)),  # 10 searches of 10 steps
+    Contestant("carlini_wagner", "ART", ("linf",), art("CarliniLInfMethod", max_iter=20, initial_const=1.0)),
+    Contestant("carlini_wagner", "ART", ("l0",), art("CarliniL0Method", **ART_CW_L0)),
+    Contestant("carlini_wagner", "adv-lib", ("l2",), adv_lib("carlini_wagner_l2", takes_norm=False, **ADV_LIB_CW)),
+    Contestant("carlini_wagner", "adv-lib", ("linf",), adv_lib("carlini_wagner_linf", takes_norm=False, **ADV_LIB_CWI)),
+    Contestant("lbfgs", "advlib", ("l2",), ours(advlib.lbfgs, steps=PASSES)),
     Contestant("sigma_zero", "advlib", ("l0",), ours(advlib.sigma_zero, steps=PASSES - 1)),
     Contestant("sigma_zero", "adv-lib", ("l0",), adv_lib("sigma_zero", takes_norm=False, num_steps=PASSES)),
     Contestant("vfga", "adv-lib", ("l0",), adv_lib("vfga", takes_norm=False, targeted=False, max_iter=47)),

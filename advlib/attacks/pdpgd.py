@@ -1,0 +1,170 @@
+"""Primal-dual proximal gradient descent, PDPGD (Matyasko & Chau, 2021, arXiv:2106.01538): minimum-norm."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advlib.noise import Noise
+from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
+from advlib.threats import L0, Threat
+from advlib.threats.base import column
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_LAST, _LAST_DUAL = 0.01, 0.1  # the last steps, in units of the first: the authors'
+_FARTHEST = math.log(1e6)  # so that odds that have swung far come back in time: likewise
+_NEWTON = 8  # steps
+_SPREAD = 5.0  # a feature with hardly a gradient shrinks this much faster than that with the largest, and no more
+
+
+class PDPGDState(NamedTuple):
+    query: Tensor  # (N, ...) where the model is asked next
+    mean: Tensor  # (N, ...) Adam's mean of gradients
+    square: Tensor  # (N, ...) Adam's mean of their squares
+    odds: Tensor  # (N,) logarithm of the margin's weight over the norm's
+    weight: Tensor  # (N,) running mean of the margin's weight, where the two sum to 1
+    step: Tensor  # (N,) updates made
+
+
+@dataclass(frozen=True)
+class PrimalDual(Rule[PDPGDState]):
+    """Climbs the margin with Adam, and shrinks the change by the norm's proximal operator, in turn.
+
+    The margin's weight grows after a failure, the norm's after a success.
+
+    Args:
+        steps: Updates of one run.
+        step_size: Adam's first step; it falls to a hundredth of it.
+        odds: The margin's weight over the norm's at the start.
+        dual_step_size: How much the logarithm of these odds moves at the first step; it falls to a tenth of it.
+        confidence: The margin that counts as a success.
+    """
+
+    steps: int
+    step_size: float = 0.1  # this and the next two: the authors'
+    odds: float = 100.0
+    dual_step_size: float = 0.1
+    confidence: float = 0.0
+
+    wanders = True
+
+    def start(self, task: Task, point: Tensor, noise: Noise) -> PDPGDState:
+        if isinstance(task.threat, L0):
+            raise ValueError("pdpgd shrinks a norm, which L0 is not: take L1, L2 or Linf, or sigma_zero")
+        zero, still = torch.zeros_like(task.x.flatten(1)[:, 0]), torch.zeros_like(point)
+        odds = zero + math.log(self.odds)
+        return PDPGDState(point, still, still, odds, torch.sigmoid(odds), zero)
+
+    def success(self, feedback: Feedback, task: Task) -> Tensor:
+        return feedback.reached & (feedback.loss >= self.confidence)
+
+    def update(self, state: PDPGDState, feedback: Feedback, task: Task, noise: Noise) -> PDPGDState:
+        s, x, threat = state, task.x, task.threat
+        (low, high), change = threat.limits(x), s.query - x
+        step, share, failed = s.step + 1, s.step / self.steps, (~feedback.success).to(x)
+        # The slope of the softplus of what the margin lacks, as in the paper, turns into that of what it lacks: the
+        # former also climbs after a success, which finds other ways, and ends a little beyond the boundary.
+        wanted = torch.lerp(torch.sigmoid(self.confidence - feedback.loss), failed, share * share)
+        gradient = column(wanted, x) * feedback.gradient
+        if threat.p == 2:
+            gradient = column(s.weight, x) * gradient - column(1 - s.weight, x) * threat.steepest(change)
+        mean, square = torch.lerp(s.mean, gradient, 0.1), torch.lerp(s.square, gradient * gradient, 0.001)  # Adam's own
+        scale = (square / column(1 - 0.999**step, x)).sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
+        length = self.step_size * _LAST**share
+        moved = s.query + column(length / (1 - 0.9**step), x) * mean / scale
+        if threat.p != 2:
+            by = length * (1 - s.weight) / s.weight
+            moved = x + shrunk(torch.clamp(moved, low, high) - x, by, scale, threat)
+
+        odds = s.odds + self.dual_step_size * (1 - (1 - _LAST_DUAL) * share) * (2 * failed - 1)
+        odds = torch.clamp(odds, -_FARTHEST, _FARTHEST)
+        weight = torch.lerp(s.weight, torch.sigmoid(odds), 0.1)  # as the authors do: at once, it swings
+        return PDPGDState(torch.clamp(moved, low, high), mean, square, odds, weight, step)
+
+
+def shrunk(change: Tensor, by: Tensor, scale: Tensor, threat: Threat) -> Tensor:
+    """The change after the proximal operator of the norm, ``(N, ...)``.
+
+    It is the operator in the metric in which Adam steps, where a feature with less of a gradient moves more easily. In
+    L1 each feature falls towards zero on its own. In Linf the largest fall to one height: they sum, weighed by
+    ``scale``, to ``by`` less.
+
+    Args:
+        change: ``(N, ...)`` what shrinks.
+        by: ``(N,)`` how far, as Adam's steps are measured.
+        scale: ``(N, ...)`` what Adam divides gradients by.
+        threat: The threat model of the norm.
+    """
+    if threat.p == 1:
+        floor = column(scale.flatten(1).amax(1) / _SPREAD, scale)
+        limit = column(by, scale) / torch.maximum(scale, floor)
+        return change - torch.clamp(change, -limit, limit)
+    size, weight = change.flatten(1).abs(), scale.flatten(1)
+    height = torch.zeros_like(by)
+    for _ in range(_NEWTON):  # on a convex piecewise linear function, from below: never beyond the root
+        over = (size - height[:, None]).clamp_min(0)
+        rise = ((weight * over).sum(1) - by) / (weight * over.sign()).sum(1).clamp_min(torch.finfo(by.dtype).tiny)
+        height = torch.maximum(height, height + rise)
+    limit = column(height, change)
+    return torch.clamp(change, -limit, limit)
+
+
+def pdpgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 500,
+    step_size: float = 0.1,
+    odds: float = 100.0,
+    dual_step_size: float = 0.1,
+    confidence: float = 0.0,
+    **options: Unpack[SearchOptions],
+) -> Tensor:
+    """Finds the nearest inputs that change the prediction, as a game between the margin and the norm.
+
+    Looks, per example, for ``min ||x_adv - x||`` such that the model errs, over ball, bounds and mask. Each step climbs
+    the softplus of the margin with Adam, and in L1 and Linf shrinks the change by the norm's proximal operator; in L2
+    Adam descends the norm with it. The weight of the one over the other grows after a failure and falls after a
+    success, row by row. A step takes a forward and a backward pass.
+
+    It departs from the paper in that the softplus turns into a hinge, with the square of the steps; and that the
+    operators are exact in Adam's metric, but in L1 no feature falls more than five times as far as another.
+
+    Args:
+        model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
+        x: Clean inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``.
+        y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
+        threat: A :class:`~advlib.threats.Linf`, :class:`~advlib.threats.L2` or :class:`~advlib.threats.L1` ball; its
+            ``eps`` is the largest distance of interest, ``inf`` for the nearest adversarial inputs wherever they are.
+            The search takes the same way whatever it is.
+        steps: Updates (500, as in the paper).
+        step_size: Adam's first step, in the units of ``x``; it falls to a hundredth of it.
+        odds: The margin's weight over the norm's at the start.
+        dual_step_size: How much the logarithm of these odds moves at the first step; it falls to a tenth of it.
+        confidence: How far the wrong class's logit is to be ahead.
+        **options: Any of :class:`~advlib.search.SearchOptions`. ``keep`` defaults to ``"nearest"``.
+
+    Returns:
+        ``(N, ...)`` inputs within ``threat``: on each row the nearest success, or the clean row where there is none.
+
+    Raises:
+        TypeError: If an argument is of the wrong type, or a loss is given.
+        ValueError: If the threat model is L0, ``keep`` is ``"last"``, ``x`` leaves the bounds, or shapes and values
+            disagree.
+
+    Example:
+        >>> x_adv = pdpgd(model, x, y, L1(torch.inf))
+    """
+    if "loss" in options:
+        raise TypeError("pdpgd follows the margin and takes no loss: leave it out")
+    rule = PrimalDual(steps, step_size, odds, dual_step_size, confidence)
+    settings: dict[str, Any] = {"keep": "nearest", **options}
+    return search(model, x, y, threat, rule, steps=steps, loss="margin", **settings).x_adv
