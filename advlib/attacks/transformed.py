@@ -43,7 +43,7 @@ class Transformed(nn.Module):
         super().__init__()
         self.model, self.transform = unwrapped(model), transform
         with torch.inference_mode(False), torch.no_grad():
-            self.x = x.clone() if x.is_inference() else x.detach()
+            self.x = x.detach()
             index = torch.arange(len(x), dtype=x.dtype, device=x.device).unsqueeze(1)
             ones = x.new_ones(len(x), count)
             self.origin = torch.cat([index, 0 * ones], dim=1)

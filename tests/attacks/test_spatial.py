@@ -201,6 +201,14 @@ def test_rows_keep_their_inputs_whatever_is_dropped_or_estimated():
     assert ((result.x_adv - x).flatten(1).std(1)[(result.x_adv < 1).flatten(1).all(1)] < 1e-9).all()
 
 
+def test_a_point_beside_the_index_of_a_row_is_that_row():
+    """Finite differences ask there."""
+    x = torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = lighting(mean_over(0.6), x)
+    beside = moved.origin[[3, 1]] + torch.tensor([[0.2, 0.0], [-0.2, 0.0]])
+    assert torch.equal(moved.inputs(beside), x[[3, 1]])
+
+
 def test_an_evaluation_of_transformations():
     x = torch.tensor([0.2, 0.4, 0.5, 0.9]).reshape(4, 1, 1, 1).expand(4, 1, 2, 2).contiguous()
     moved = lighting(mean_over(0.6), x)
