@@ -133,7 +133,7 @@ ATTACKS: dict[str, Row] = {
     "ead": Row(advlib.ead, ("l1",), loss=False, minimal=True, enough=1000, settings={"steps": 18}),
     "pdpgd": Row(advlib.pdpgd, LENGTHS, loss=False, minimal=True, enough=1000, settings={"steps": 30}),
     "carlini_wagner": Row(
-        advlib.carlini_wagner, ("linf", "l2", "l0"), loss=False, minimal=True, enough=1000, settings={"steps": 60}
+        advlib.carlini_wagner, ("linf", "l2", "l0"), loss=False, minimal=True, enough=1500, settings={"steps": 60}
     ),
     "lbfgs": Row(advlib.lbfgs, ("l2",), keeps=False, minimal=True, enough=150, settings={"steps": 40}),
     "sigma_zero": Row(advlib.sigma_zero, ("l0",), loss=False, minimal=True, settings={"steps": 8}),
