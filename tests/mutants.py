@@ -2480,7 +2480,10 @@ MUTANTS = [
     ),
     Mutant("attacks/pdpgd.py", "if threat.p == 2:", "if False:", "tests/attacks/test_pdpgd.py"),
     Mutant(
-        "attacks/pdpgd.py", " - column(1 - s.weight, x) * threat.steepest(change)", "", "tests/attacks/test_pdpgd.py"
+        "attacks/pdpgd.py",
+        " - column(1 - s.weight, x) * threat.steepest(s.query - x)",
+        "",
+        "tests/attacks/test_pdpgd.py",
     ),
     Mutant("attacks/pdpgd.py", "torch.lerp(s.mean, gradient, 0.1)", "gradient", "tests/attacks/test_pdpgd.py"),
     Mutant(
@@ -2489,11 +2492,11 @@ MUTANTS = [
         "gradient * gradient",
         "tests/attacks/test_pdpgd.py",
     ),
-    Mutant("attacks/pdpgd.py", "square / column(1 - 0.999**step, x)", "square", "tests/attacks/test_pdpgd.py"),
+    Mutant("attacks/pdpgd.py", " * (1 - 0.999**step).sqrt()", "", "tests/attacks/test_pdpgd.py"),
     Mutant(
         "attacks/pdpgd.py",
-        ".sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)",
-        ".sqrt()",
+        "square.sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)",
+        "square.sqrt()",
         "tests/attacks/test_pdpgd.py",
     ),
     Mutant("attacks/pdpgd.py", "self.step_size * _LAST**share", "self.step_size", "tests/attacks/test_pdpgd.py"),

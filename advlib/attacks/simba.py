@@ -27,8 +27,8 @@ class SimBAState(NamedTuple):
     best: Tensor  # (N, ...) what it was made from
     loss: Tensor  # (N,) the loss there
     directions: Tensor  # (N, D) all of them, in the order in which they are asked about
-    count: Tensor  # (N,) how many of them can move anything
-    place: Tensor  # (N,) of the proposal's direction, going on beyond count; -1 before the first
+    total: Tensor  # (N,) how many of them can move anything
+    place: Tensor  # (N,) of the proposal's direction, going on beyond that; -1 before the first
     since: Tensor  # (N,) place of the last direction that was kept
     last: Tensor  # (N,) bool, whether there is no other way to go along this direction
 
@@ -76,17 +76,17 @@ class SimpleSearch(Rule[SimBAState]):
         since = torch.where(better, state.place, state.since)
         again = ~better & ~state.last
         place = state.place + (~again).long()
-        index = state.directions.gather(1, (place % state.count).unsqueeze(1))
+        index = state.directions.gather(1, (place % state.total).unsqueeze(1))
         direction = self.step_size * (_wave(index, best) if self.basis == "dct" else _pixel(index, best))
         low, high = task.threat.box(task.x)
         ways = [torch.clamp(best + way, low, high) for way in (direction, -direction)]
         up, down = ((point - best).abs().flatten(1).sum(1) for point in ways)
         query = task.threat.project(choose((2 * up >= down) ^ again, *ways), task.x)
         last = again | (torch.minimum(up, down) == 0)
-        return SimBAState(query, best, loss, state.directions, state.count, place, since, last)
+        return SimBAState(query, best, loss, state.directions, state.total, place, since, last)
 
     def finished(self, state: SimBAState) -> Tensor:
-        return state.place - state.since > state.count
+        return state.place - state.since > state.total
 
 
 def _pixel(index: Tensor, like: Tensor) -> Tensor:

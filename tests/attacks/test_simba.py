@@ -155,6 +155,9 @@ def test_rows_stop_at_their_first_success():
     assert (result.backwards == 0).all()
     assert result.forwards[2] < 20  # at the corner there is nothing left to try
     torch.testing.assert_close(result.x_adv[2], torch.full((2,), 0.4, dtype=torch.float64))
+    rows = []
+    simba(lambda z: rows.append(len(z)) or model(z), x, y, Linf(0.3), steps=100, basis="pixels", generator=seeded())
+    assert sum(rows) == result.forwards.sum()
 
 
 def test_what_is_given_reaches_the_search():
