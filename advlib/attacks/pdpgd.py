@@ -66,18 +66,18 @@ class PrimalDual(Rule[PDPGDState]):
 
     def update(self, state: PDPGDState, feedback: Feedback, task: Task, noise: Noise) -> PDPGDState:
         s, x, threat = state, task.x, task.threat
-        (low, high), change = threat.limits(x), s.query - x
+        low, high = threat.limits(x)
         step, share, failed = s.step + 1, s.step / self.steps, (~feedback.success).to(x)
         # The slope of the softplus of what the margin lacks, as in the paper, turns into that of what it lacks: the
         # former also climbs after a success, which finds other ways, and ends a little beyond the boundary.
         wanted = torch.lerp(torch.sigmoid(self.confidence - feedback.loss), failed, share * share)
         gradient = column(wanted, x) * feedback.gradient
         if threat.p == 2:
-            gradient = column(s.weight, x) * gradient - column(1 - s.weight, x) * threat.steepest(change)
+            gradient = column(s.weight, x) * gradient - column(1 - s.weight, x) * threat.steepest(s.query - x)
         mean, square = torch.lerp(s.mean, gradient, 0.1), torch.lerp(s.square, gradient * gradient, 0.001)  # Adam's own
-        scale = (square / column(1 - 0.999**step, x)).sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
-        length = self.step_size * _LAST**share
-        moved = s.query + column(length / (1 - 0.9**step), x) * mean / scale
+        scale = square.sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
+        length = self.step_size * _LAST**share * (1 - 0.999**step).sqrt()
+        moved = torch.addcdiv(s.query, column(length / (1 - 0.9**step), x) * mean, scale)
         if threat.p != 2:
             by = length * (1 - s.weight) / s.weight
             moved = x + shrunk(torch.clamp(moved, low, high) - x, by, scale, threat)

@@ -121,10 +121,10 @@ def test_a_success_needs_the_confidence(norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_targeted_reaches_the_class_wanted(norm):
-    model = torch.nn.Linear(12, 4).double()
-    x = batch((12,), rows=8)
+    weight = torch.randn(3, 12, generator=torch.Generator().manual_seed(3)).tolist()
+    model, x = by_hand.classifier(weight, [0.1, 0.0, -0.1]), batch((12,), rows=8)
     wanted = (classes(model, x) + 1) % 4
-    x_adv = pdpgd(model, x, wanted, NORMS[norm](math.inf), steps=100, targeted=True)
+    x_adv = pdpgd(model, x, wanted, NORMS[norm](math.inf), steps=200, targeted=True)
     assert (model(x_adv).argmax(1) == wanted).all()
 
 
