@@ -240,7 +240,7 @@ class LabelOracle(Oracle):
     methods = ("predict",)
     refusal = (
         "a LabelOracle gives labels alone, and no gradient: ask it with hop_skip_jump, ray_search, surfree or "
-        "boundary_attack, or attack a copy from advlib.attacks.train_substitute and see what transfers"
+        "boundary_attack, or attack a copy from advlib.training.train_substitute and see what transfers"
     )
 
     def _read(self, answer: Any) -> Tensor:
@@ -264,7 +264,7 @@ class ScoreOracle(Oracle):
     refusal = (
         "a ScoreOracle gives scores, and no gradient: ask it with square, with an attack that takes "
         "gradient=advlib.gradients.finite_differences(), or with those that a LabelOracle takes; or attack a copy from "
-        "advlib.attacks.train_substitute and see what transfers"
+        "advlib.training.train_substitute and see what transfers"
     )
 
     def _read(self, answer: Any) -> Tensor:

@@ -161,6 +161,22 @@ def test_targeted_reaches_the_class_wanted(attack, norm):
     assert threat.distance(x_adv, x) < threat.distance(start, x)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_points_as_near_the_first_comes_back(batch_size, at_once):
+    near = points([0.5, 1.0], [1.0, 0.5], [1.0, 1.0])
+
+    def method(walk):
+        rows = torch.zeros(3, dtype=torch.int64)
+        for part in [slice(0, 3)] if at_once else [slice(0, 1), slice(1, 2), slice(2, 3)]:
+            assert walk.ask(near[part], rows[part]).all()
+
+    result = search_labels(
+        lambda z: 9 * halfspace(z - 0.4), points([0.5, 0.5]) - 0.25, Y, L2(9.0), method, batch_size=batch_size
+    )
+    assert torch.equal(result.x_adv, near[:1])
+
+
 def test_random_starts_go_on_until_one_succeeds():
     """One more each time, in rows of their own: 1, 2, 4, ..., up to 100 in all."""
     asked = []
