@@ -131,6 +131,11 @@ def test_a_patch_shrinks_around_its_own_middle():
         torch.zeros(1, 1, 6, 6).double(), torch.ones(1, 4, 4), placement(1, 2, scale=0.5)
     )
     assert painted[0, 0].nonzero().tolist() == [[2, 3], [2, 4], [3, 3], [3, 4]]
+    # 3.2 and 4.8 pixels hold the middles of 4, the outer ones beyond the middles of the patch's own
+    lie, white = placement(1, 1, scale=0.8), torch.ones(1, 4, 6)
+    painted = Patch((4, 6), scale=0.8).apply(torch.zeros(1, 1, 6, 8).double(), white, lie)
+    assert torch.equal(painted[0, 0, 1:5, 2:6], torch.ones(4, 4).double())
+    assert painted.sum() == 16
 
 
 def test_numbers_stand_for_every_placement_alike():
