@@ -677,7 +677,7 @@ MUTANTS = [
         "attacks/hop_skip_jump.py",
         "- (count.cumsum(0) - count)[sample]",
         "- 0 * (count.cumsum(0) - count)[sample]",
-        "tests/attacks/test_hop_skip_jump.py",
+        "tests/attacks/test_labels.py",
     ),
     Mutant(
         "attacks/hop_skip_jump.py",
@@ -4764,6 +4764,74 @@ MUTANTS = [
     ),
     Mutant("attacks/virtual.py", " | (task.threat.radius(task.x).flatten() == 0)", "", "tests/attacks/test_virtual.py"),
     Mutant("attacks/virtual.py", "return feedback.reached | (task", "return (task", "tests/attacks/test_virtual.py"),
+    Mutant(
+        "attacks/universal.py", "torch.sigmoid(4 * margin", "torch.sigmoid(margin", "tests/attacks/test_universal.py"
+    ),
+    Mutant(
+        "attacks/universal.py", "logits.amax(1) - logits.mean(1)", "logits.amax(1)", "tests/attacks/test_universal.py"
+    ),
+    Mutant("attacks/universal.py", "margin(logits, y, target)", "margin(logits, y)", "tests/attacks/test_universal.py"),
+    Mutant(
+        "attacks/universal.py",
+        "dataclasses.replace(threat, bounds=None).aligned(delta)",
+        "threat.aligned(delta)",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant(
+        "attacks/universal.py",
+        "dataclasses.replace(threat, bounds=None).aligned(delta)",
+        "dataclasses.replace(threat, bounds=None)",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant("attacks/universal.py", "gradients * (points == wanted)", "gradients", "tests/attacks/test_universal.py"),
+    Mutant(
+        "attacks/universal.py",
+        "torch.clamp(wanted, *evaluator.threat.limits(evaluator.x))",
+        "wanted",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant(
+        "attacks/universal.py",
+        "length * ball.steepest(gradient)",
+        "length * ball.steepest(-gradient)",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant(
+        "attacks/universal.py",
+        "ball.project(delta + length * ball.steepest(gradient), torch.zeros_like(delta))",
+        "delta + length * ball.steepest(gradient)",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant(
+        "attacks/universal.py",
+        "(epoch * len(batches) + number) / total",
+        "epoch / total",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant("attacks/universal.py", "math.cos(math.pi * done)", "math.cos(0 * done)", "tests/attacks/test_universal.py"),
+    Mutant("attacks/universal.py", "if not moved:", "if False:", "tests/attacks/test_universal.py"),
+    Mutant("attacks/universal.py", "loss=loss, logits_of=logits_of", "loss=loss", "tests/attacks/test_universal.py"),
+    Mutant(
+        "attacks/universal.py",
+        "if delta is None:\n        raise",
+        "if False:\n        raise",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant(
+        "attacks/universal.py",
+        "if not isinstance(threat, Linf | L2 | L1):",
+        "if False:",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant(
+        "attacks/universal.py",
+        "if not isinstance(batches, Collection):",
+        "if False:",
+        "tests/attacks/test_universal.py",
+    ),
+    Mutant("attacks/universal.py", "torch.inference_mode(False), ", "", "tests/attacks/test_universal.py"),
+    Mutant("attacks/universal.py", "check_counts(epochs=epochs)", "pass", "tests/attacks/test_universal.py"),
+    Mutant("attacks/universal.py", ", without_gradient_warnings():", ":", "tests/attacks/test_universal.py"),
 ]
 
 if torch.__version__ < "2.7":  # 2.6 keeps weights that it casts while gradients are off; 2.13 does not

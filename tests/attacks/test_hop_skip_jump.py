@@ -121,11 +121,11 @@ def test_bisection_is_the_finer_the_more_features(norm, features, dtype, questio
 
 
 def test_the_last_questions_are_for_the_step_and_the_bisection():
-    """Of 100, 13 are asked before the samples and 15 spare ones kept, one of them for the last look."""
+    """Of 60, 12 come before the samples, one after all, and 15 are kept: 10 for the bisection and 5 for the step."""
     seen, _ = asked(halfspace, X, L2(math.inf, WIDE), INIT, queries=60)
-    count = int((~torch.isclose(seen[12:-1] @ points([2.0], [-1.0]), points([0.0])).squeeze(1)).sum())
-    assert len(seen) <= 60
-    assert count >= 59 - 12 - 15
+    point, seen = bisected(seen[2:], INIT[0], L2)
+    near = torch.isclose((seen - point).norm(dim=1), point.norm() / 2)
+    assert near.tolist()[:33] == [True] * 32 + [False]
 
 
 def test_features_that_may_not_change_do_not_count():

@@ -190,6 +190,20 @@ def test_random_starts_go_on_until_one_succeeds():
     assert asked == [2, 2, 4, 8, 16, 32, 64, 74]
 
 
+def test_random_starts_are_no_more_than_the_questions():
+    counted = Counted(lambda z: torch.cat([0 * z[:, :1] + 1, 0 * z[:, :1]], dim=1))
+    with pytest.warns(UserWarning, match="no start"):
+        run(advlib.surfree, counted, x=X[:2], y=0 * LABELS[:2], queries=20)
+    assert counted.forwards == 2 * 19  # one would be for the last look
+
+
+@each
+def test_a_row_does_not_depend_on_how_many_others_are_asked_about(attack, norm):
+    y = (LABELS + 1) % 5  # wrong already, and done
+    y[5] = LABELS[5]
+    assert torch.equal(run(attack, y=y, norm=norm)[5], run(attack, norm=norm)[5])
+
+
 def test_random_starts_are_of_four_kinds():
     seen = []
 

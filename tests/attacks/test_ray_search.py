@@ -120,3 +120,10 @@ def test_nothing_is_drawn():
     state = torch.get_rng_state()
     ray_search(model, x, classes(model, x), Linf(math.inf), queries=50)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_ray_as_long_is_no_progress():
+    """The third feature plays no part, so that its sign can be turned for ever."""
+    seen, x_adv = asked(lambda z: halfspace(z[:, :2]), points([0.0, 0.0, 0.0]), Linf(math.inf, WIDE))
+    assert x_adv[0, :2].tolist() == pytest.approx([1 / 7, 1 / 7], rel=2e-3)
+    assert len(seen) < 60
