@@ -34,6 +34,7 @@ from advlib.attacks.sparse_rs import sparse_rs as sparse_rs
 from advlib.attacks.spatial import spatial as spatial
 from advlib.attacks.spsa import spsa as spsa
 from advlib.attacks.square import square as square
+from advlib.attacks.universal import universal_perturbation as universal_perturbation
 from advlib.attacks.virtual import virtual_adversarial_perturbation as virtual_adversarial_perturbation
 from advlib.attacks.surfree import surfree as surfree
 from advlib.attacks.transfer_copies import admix as admix
