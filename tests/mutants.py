@@ -4485,7 +4485,7 @@ MUTANTS = [
         "tests/attacks/test_spatial.py",
     ),
     Mutant("attacks/spatial.py", "    threat.check(x)\n", "", "tests/attacks/test_spatial.py"),
-    Mutant("attacks/patch.py", "int(noise.restart) % self.places.shape[1]", "0", "tests/attacks/test_patch.py"),
+    Mutant("attacks/patch.py", "int(noise.restart)]", "0]", "tests/attacks/test_patch.py"),
     Mutant("attacks/patch.py", "if self.places is not None:", "if False:", "tests/attacks/test_patch.py"),
     Mutant(
         "attacks/patch.py",
@@ -4647,7 +4647,6 @@ MUTANTS = [
         "tests/laws/test_beyond_balls.py::test_other_threat_models_are_refused",
     ),
     Mutant("attacks/negative.py", "bounds=threat.bounds", "bounds=None", "tests/attacks/test_negative.py"),
-    Mutant("attacks/patch.py", "% self.places.shape[1]", "", "tests/attacks/test_patch.py"),
     Mutant(
         "attacks/patch.py",
         "lower = 1 + score.flatten(1).amax(1).view(-1, 1, 1)",

@@ -40,15 +40,15 @@ class PatchSearch(ProjectedGradient):
     """Projected gradient steps on the content of a patch, that lies elsewhere in each restart.
 
     Args:
-        places: ``(rows of the call, K, 2)`` numbers in [-1, 1]: restart ``r`` puts it at place ``r % K``; None for
-            places at random.
+        places: ``(rows of the call, K, 2)`` numbers in [-1, 1]: restart ``r`` puts it at place ``r``; None for places
+            at random.
     """
 
     places: Tensor | None = None
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> PGDState:
         if self.places is not None:
-            place = self.places[task.row, int(noise.restart) % self.places.shape[1]]
+            place = self.places[task.row, int(noise.restart)]
             point = torch.cat([point[:, :-_PLACEMENT], place, point[:, 2 - _PLACEMENT :]], dim=1)
         return super().start(task, point, noise)
 
