@@ -48,7 +48,14 @@ def expected(linf, per_round, rounds, step_size, c, bounds=BOUNDS):
 
 
 @pytest.mark.parametrize(("norm", "power"), [(L2, 2), (Linf, math.inf)])
-@pytest.mark.parametrize("settings", [{"step_size": 0.05, "c": 0.1}, {"step_size": 0.2, "c": 1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"step_size": 0.05, "c": 0.1},
+        {"step_size": 0.2, "c": 1.0},
+        {"step_size": 0.03, "c": 0.1},  # the first round ends without a success, and the next goes on from there
+    ],
+)
 def test_the_path(norm, power, settings):
     path = points(*expected(norm is Linf, 7, 4, **settings))
     seen, x_adv = asked(norm(math.inf, BOUNDS), steps=28, rounds=4, **settings)
