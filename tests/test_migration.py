@@ -103,6 +103,7 @@ def test_the_page_covers_every_attack_and_library():
         "ssa",
         "ti_fgsm",
         "nes",
+        "pdpgd",
         "max_confidence",
         "sigma_zero",
     }
