@@ -21,8 +21,7 @@ def nearly_fooled(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Te
     """A smooth count of the rows on which the model errs: the sigmoid of the margin, free of the logits' scale.
 
     Rows that are fooled already, and rows that are far from it, hardly count: a perturbation for all has nothing to win
-    there. The scale is that of the largest logit above the mean, and 4 did best on networks of
-    ``benchmarks/universal.py``.
+    there. The scale is that of the largest logit above the mean; 4 fooled more than 2 on a network for MNIST.
 
     Args:
         logits: ``(N, C)`` scores of the classes.
