@@ -204,6 +204,19 @@ def test_at_a_given_place_the_universal_patch_is_the_best_for_the_mean_of_a_line
     torch.testing.assert_close(few, 0.5 * window.sign())  # the first step is a quarter of the width
 
 
+def test_images_count_by_how_much_they_gain():
+    """One image gains ten from a white pixel, two lose one each."""
+    x = torch.zeros(3, 1, 2, 2).double()
+    x[0, 0, 0, 0] = 1
+
+    def model(z):
+        lead = (11 * z[:, 0, 0, 0] - 1) * z[:, 0, 1, 1]
+        return torch.stack([0 * lead, lead], dim=1)
+
+    y = torch.zeros(3, dtype=torch.int64)
+    assert universal_patch(model, [(x, y)], Patch(1, location=(1, 1)), steps=10, loss="margin").item() == 1
+
+
 def template(seed=5):
     """Class 1 where some 3x3 window looks like a template, and the best patch, ``(1, 3, 3)``."""
     kernel = 2 * uniform(1, 1, 3, 3, seed=seed) - 1
