@@ -83,6 +83,18 @@ def test_it_goes_on_where_probabilities_are_all_one():
     assert (odds > confidence(model, plain, y) + 100).any()
 
 
+def test_what_is_sure_already_gets_surer():
+    model = linear(3).float()
+    model.weight.data *= 1000
+    x = batch((8,), rows=12).float()
+    y = classes(model, x)
+    sure = log_odds(model(x), y, y) > 120  # beyond what the gradient of the cross-entropy can tell
+    x, y = x[sure], y[sure]
+    assert len(x) > 3
+    x_adv = max_confidence(model, x, y, Linf(0.1), targeted=True)
+    assert (log_odds(model(x_adv), y, y) > log_odds(model(x), y, y) + 10).all()
+
+
 @pytest.mark.parametrize(("targets", "runs"), [(None, 4), (2, 2), (9, 4)])
 def test_what_it_costs(targets, runs):
     model, x = build((12,)), batch((12,))
