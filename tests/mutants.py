@@ -771,12 +771,6 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/surfree.py",
-        "& (walk.threat.distance(asked, x) < walk.threat.distance(r.found, x))",
-        "",
-        "tests/attacks/test_surfree.py tests/attacks/test_labels.py",
-    ),
-    Mutant(
-        "attacks/surfree.py",
         "torch.where(first, 2 * size,",
         "torch.where(first, size,",
         "tests/attacks/test_surfree.py tests/attacks/test_labels.py",
@@ -784,7 +778,7 @@ MUTANTS = [
     Mutant(
         "attacks/surfree.py",
         "torch.where(found, self.bisections, 2)",
-        "2 + 0 * size",
+        "3 + 0 * size",
         "tests/attacks/test_surfree.py tests/attacks/test_labels.py",
     ),
     Mutant(

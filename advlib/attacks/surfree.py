@@ -72,9 +72,8 @@ class SurFree:
                 r = _Arcs(*(part[going] for part in r))
             if len(r.row) == 0:
                 return
-            x = walk.x[r.row]
             asked = self._on_circle(walk, r)
-            nearer = walk.ask(asked, r.row) & (walk.threat.distance(asked, x) < walk.threat.distance(r.found, x))
+            nearer = walk.ask(asked, r.row)  # whatever the bounds cut off brings a point nearer still
             r = self._next(r, asked, nearer)
             r = self._turned(walk, r, r.tries < 0)
 
