@@ -61,7 +61,7 @@ class SurFree:
 
     def __call__(self, walk: Walk) -> None:
         side = walk.start()
-        row, x, point = walk.going(walk.to_boundary(side, _TOLERANCE))
+        row, _, point = walk.going(walk.to_boundary(side, _TOLERANCE))
         zero = torch.zeros_like(walk.distance[row])
         widest = zero + math.radians(self.angle)
         r = _Arcs(row, point, point, point, widest, zero, zero, zero, torch.zeros_like(row))
