@@ -44,3 +44,12 @@ def test_what_it_does_not_take():
         sparse_l1_descent(MODEL, X, Y, L2(1.0))
     with pytest.raises(ValueError, match="sparsity must be a share"):
         sparse_l1_descent(MODEL, X, Y, L1(1.0), sparsity=2.0)
+
+
+def test_the_loss_is_the_one_given():
+    def backwards(output, y, target=None):
+        return -output[:, 1]
+
+    settings = {"steps": 1, "step_size": 0.1}
+    seen = by_hand.asked(sparse_l1_descent, MODEL, X, L1(3.0), loss=backwards, **settings)[0]
+    assert seen[1] == pytest.approx([0.1, 0.5, 0.5, 0.5])
