@@ -249,7 +249,8 @@ def test_images(folder: pathlib.Path, name: str, count: int) -> tuple[Tensor, Te
     with np.load(folder / {"mnist": "mnist.npz", "cifar10": "cifar10_lossless.npz"}[name]) as file:
         x, y = file["x_test"][:count], file["y_test"][:count]
     x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
-    return torch.from_numpy(x.astype(np.float32) / 255), torch.from_numpy(y.astype(np.int64).reshape(-1))
+    pixels = np.ascontiguousarray(x, np.float32) / 255  # not the layout in which the file has them
+    return torch.from_numpy(pixels), torch.from_numpy(y.astype(np.int64).reshape(-1))
 
 
 def standard(digits: advlib.data.Dataset) -> nn.Module:
