@@ -42,9 +42,9 @@ from advlib.attacks import ssa as ssa
 from advlib.attacks import surfree as surfree
 from advlib.attacks import ti_fgsm as ti_fgsm
 from advlib.attacks import uniform_noise as uniform_noise
+from advlib.attacks import universal_patch as universal_patch
 from advlib.attacks import universal_perturbation as universal_perturbation
 from advlib.attacks import virtual_adversarial_perturbation as virtual_adversarial_perturbation
-from advlib.attacks import universal_patch as universal_patch
 from advlib.attacks import vmi_fgsm as vmi_fgsm
 from advlib.evaluation import evaluate as evaluate
 from advlib.search import GradientMaskingWarning as GradientMaskingWarning

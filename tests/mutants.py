@@ -338,14 +338,14 @@ MUTANTS = [
     Mutant("search.py", "success, loss = success & inside,", "success, loss = success,", "tests/test_search.py"),
     Mutant(
         "search.py",
-        "torch.where(success, -task.threat.distance(point, task.x), -torch.inf)",
-        "-task.threat.distance(point, task.x)",
+        "torch.where(success, -distance, -torch.inf)",
+        "-distance",
         "tests/test_search.py",
     ),
     Mutant(
         "search.py",
-        "torch.where(success, -task.threat.distance(point, task.x), -torch.inf)",
-        "torch.where(success, task.threat.distance(point, task.x), -torch.inf)",
+        "torch.where(success, -distance, -torch.inf)",
+        "torch.where(success, distance, -torch.inf)",
         "tests/test_search.py",
     ),
     Mutant(
@@ -369,8 +369,9 @@ MUTANTS = [
     ),
     Mutant(
         "search.py",
-        "            feedback = self._ask(point, task, 0, noise)\n            best = self._judge(best, point, feedback, task, restart, self.steps, done)\n",
-        "            pass\n",
+        "                feedback = self._ask(point, task, 0, noise)\n"
+        "                best = self._judge(best, point, feedback, task, restart, self.steps, done)\n",
+        "                pass\n",
         "tests/test_search.py tests/attacks/test_gradient_attacks.py",
     ),
     Mutant("search.py", "finished if done is None else done | finished", "~finished", "tests/test_search.py"),
@@ -1014,15 +1015,12 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/mim.py",
-        "task.threat.project(state.query + step, task.x)",
-        "state.query + step",
-        "tests/attacks tests/laws/test_geometry.py",
+        "task.threat.project(point + length * task.threat.steepest(momentum, point), task.x)",
+        "point + length * task.threat.steepest(momentum, point)",
+        "tests/attacks/test_gradient_attacks.py tests/laws/test_geometry.py",
     ),
     Mutant(
-        "attacks/mim.py",
-        "task.threat.project(state.query + step, task.x)",
-        "task.threat.project(state.query - step, task.x)",
-        "tests/attacks/test_gradient_attacks.py",
+        "attacks/mim.py", "point + length * task", "point - length * task", "tests/attacks/test_gradient_attacks.py"
     ),
     Mutant("attacks/mim.py", "self.decay * state.momentum + ", "", "tests/attacks/test_gradient_attacks.py"),
     Mutant(
@@ -2063,7 +2061,7 @@ MUTANTS = [
         "tests/defenses/test_bad_objectives.py",
     ),
     Mutant(
-        "defenses/trades.py",
+        "losses.py",
         "target, guess = logits.log_softmax(1), logits_adv.log_softmax(1)",
         "guess, target = logits.log_softmax(1), logits_adv.log_softmax(1)",
         "tests/defenses/test_loss_functions.py",

@@ -34,8 +34,6 @@ from advlib.attacks.sparse_rs import sparse_rs as sparse_rs
 from advlib.attacks.spatial import spatial as spatial
 from advlib.attacks.spsa import spsa as spsa
 from advlib.attacks.square import square as square
-from advlib.attacks.universal import universal_perturbation as universal_perturbation
-from advlib.attacks.virtual import virtual_adversarial_perturbation as virtual_adversarial_perturbation
 from advlib.attacks.surfree import surfree as surfree
 from advlib.attacks.transfer_copies import admix as admix
 from advlib.attacks.transfer_copies import bsr as bsr
@@ -46,3 +44,5 @@ from advlib.attacks.transfer_family import ni_fgsm as ni_fgsm
 from advlib.attacks.transfer_family import si_ni_fgsm as si_ni_fgsm
 from advlib.attacks.transfer_family import ti_fgsm as ti_fgsm
 from advlib.attacks.transfer_family import vmi_fgsm as vmi_fgsm
+from advlib.attacks.universal import universal_perturbation as universal_perturbation
+from advlib.attacks.virtual import virtual_adversarial_perturbation as virtual_adversarial_perturbation
