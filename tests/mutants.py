@@ -694,9 +694,24 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/ray_search.py",
-        "(walk.init - x).sign()",
-        "walk.init - x",
+        "torch.copysign(torch.ones_like(change), change)",
+        "change.sign()",
         "tests/attacks/test_ray_search.py tests/attacks/test_labels.py",
+    ),
+    Mutant(
+        "attacks/ray_search.py", "choose(found, _signs", "choose(~found, _signs", "tests/attacks/test_ray_search.py"
+    ),
+    Mutant(
+        "attacks/ray_search.py",
+        "started = walk.init is not None",
+        "started = True",
+        "tests/attacks/test_ray_search.py",
+    ),
+    Mutant(
+        "attacks/ray_search.py",
+        "trial=choose(found, _signs(walk.best[r.row] - walk.x[r.row]), r.trial)",
+        "trial=r.trial",
+        "tests/attacks/test_ray_search.py",
     ),
     Mutant(
         "attacks/ray_search.py",

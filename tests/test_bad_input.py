@@ -41,7 +41,10 @@ VALUE_ERRORS = {
     "one class": (dict(model=lambda z: MODEL(z)[:, :1]), r"C >= 2 classes.*got \(4, 1\)"),
     "logits of other rows": (dict(model=lambda z: MODEL(z)[:2]), r"here \(4, C\), got \(2, 5\)"),
     "feature maps": (dict(model=lambda z: MODEL(z)[:, :, None, None]), r"got \(4, 5, 1, 1\)"),
-    "no such loss": (dict(loss="hinge"), "loss must be one of cross_entropy, margin,.*dlr, or a callable, got 'hinge'"),
+    "no such loss": (
+        dict(loss="hinge"),
+        "loss must be one of cross_entropy, margin,.*dlr,.*or a callable, got 'hinge'",
+    ),
     "no such keep": (dict(keep="best"), "keep must be one of strongest, first, nearest, last, got 'best'"),
     "no steps": (dict(steps=0), "steps must be a whole number of at least 1, got 0"),
     "half a step": (dict(steps=2.5), "steps must be a whole number of at least 1, got 2.5"),

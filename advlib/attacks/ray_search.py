@@ -53,10 +53,11 @@ class RaySearch:
         span = _span(walk)
         row = torch.arange(len(walk.x), device=walk.x.device)
         x = walk.x
-        way = torch.ones_like(x) if walk.init is None else (walk.init - x).sign()
+        way = torch.ones_like(x) if walk.init is None else _signs(walk.init - x)
         zero, none = torch.zeros_like(span), torch.zeros_like(row)
         inf = zero + torch.inf
         r = _Rays(row, way, way, inf, span, zero, inf, zero, none + 1, none - 1, none)
+        started = walk.init is not None
         while True:
             going = (walk.left(r.row) > 0) & (r.idle < 2 * count[r.row])
             if not bool(going.all()):
@@ -66,6 +67,14 @@ class RaySearch:
             x = walk.x[r.row]
             success = walk.ask(walk.inside(torch.addcmul(x, column(r.probe, x), r.trial), r.row), r.row)
             r = self._next(r, success, place[r.row], count[r.row], span[r.row])
+            if not started:
+                r, started = self._started(walk, r), True
+
+    def _started(self, walk: Walk, r: _Rays) -> _Rays:
+        """Turns the first ray, where it has failed, towards a random success."""
+        walk.start()
+        found = walk.distance[r.row].isfinite()  # by the first ray, which stays, or at random
+        return r._replace(trial=choose(found, _signs(walk.best[r.row] - walk.x[r.row]), r.trial))
 
     def _next(self, r: _Rays, success: Tensor, place: Tensor, count: Tensor, span: Tensor) -> _Rays:
         most = torch.where(success, r.probe, r.most)
@@ -106,6 +115,11 @@ class RaySearch:
         )
 
 
+def _signs(change: Tensor) -> Tensor:
+    """The direction of a change, in which no feature stays where it is: a sign of 0 could not be turned."""
+    return torch.copysign(torch.ones_like(change), change)
+
+
 def _span(walk: Walk) -> Tensor:
     """``(N,)`` a length at which a ray has left the bounds; without bounds, twice the size of the largest feature."""
     space = (walk.high - walk.low).flatten(1).amax(1)
@@ -125,7 +139,8 @@ def ray_search(
 
     Solves, per example, ``min ||x_adv - x||`` such that the model errs, over ball, bounds and mask, among points that
     lie as far in each feature, up or down, as bounds and mask let them. Blocks of features are turned one after the
-    other, and what makes the ray shorter is kept. It draws nothing at random.
+    other, and what makes the ray shorter is kept. The first ray goes up in all features, as in the paper; where it
+    fails, towards a random success.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits, or a :class:`~advlib.oracles.LabelOracle`.

@@ -16,7 +16,15 @@ _ROUNDING = 1e-4  # of a pixel: coordinates of turned patches are rounded
 
 
 class Placement(NamedTuple):
-    """How a patch lies on each image."""
+    """How a patch lies on each image.
+
+    Example:
+        >>> upright = Placement(*torch.tensor([[1.0], [2.0], [0.0], [1.0]]))
+        >>> Patch(2).apply(torch.zeros(1, 1, 3, 5), torch.ones(1, 2, 2), upright)[0, 0]
+        tensor([[0., 0., 0., 0., 0.],
+                [0., 0., 1., 1., 0.],
+                [0., 0., 1., 1., 0.]])
+    """
 
     top: Tensor  # (N,) the first row of pixels that it covers when upright and of full size
     left: Tensor  # (N,) the first column

@@ -32,6 +32,11 @@ class Substitute:
         queries: What the target had been asked by then.
         x: ``(M, ...)`` the inputs that the target was asked about.
         y: ``(M,)`` what it said.
+
+    Example:
+        >>> copy = nn.Sequential(nn.Flatten(), nn.Linear(36, 10))
+        >>> found = train_substitute(model, x, copy, rounds=1)
+        >>> x_adv = pgd(found.model, x, y, Linf(0.1))  # and see what the target makes of it
     """
 
     model: nn.Module

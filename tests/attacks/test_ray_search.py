@@ -8,7 +8,6 @@ from by_hand import WIDE, Y, halfspace, points
 
 from advlib import Linf, ray_search
 from advlib.models import Counted
-from tests.laws.table import batch, build, classes
 
 X = points([0.0, 0.0])
 
@@ -115,11 +114,47 @@ def test_rows_that_are_done_cost_nothing():
     assert counted.forwards == 2 * total < 150
 
 
-def test_nothing_is_drawn():
-    x, model = batch((12,)), build((12,))
+def test_nothing_is_drawn_where_the_first_ray_succeeds():
     state = torch.get_rng_state()
-    ray_search(model, x, classes(model, x), Linf(math.inf), queries=50)
+    ray_search(halfspace, X, Y, Linf(math.inf, WIDE), queries=50)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def zigzag(z):
+    """Errs where up in even and down in odd features, of 12, comes to more than 2: no turned block alone does that."""
+    lead = (z - 0.5) @ torch.tensor([1.0, -1.0] * 6, dtype=z.dtype).unsqueeze(1) - 2
+    return torch.cat([0 * lead, lead], dim=1)
+
+
+def test_where_the_first_ray_fails_the_next_goes_to_a_random_success():
+    x, threat = torch.full((3, 12), 0.5, dtype=torch.float64), Linf(math.inf)
+    starts, settings = [], {"generator": torch.Generator().manual_seed(0), "queries": 600}
+
+    def watched(z):
+        starts.extend(z[zigzag(z).argmax(1) == 1])
+        return zigzag(z)
+
+    x_adv = ray_search(watched, x, Y.repeat(3), threat, **settings)
+    assert threat.distance(x_adv, x).tolist() == pytest.approx([1 / 6] * 3, rel=0.02)  # 12 d = 2
+    signs = [(start - 0.5).sign() for start in starts]
+    assert any(torch.equal(signs[0], later) for later in signs[3:])  # the ray to the first success is asked about
+    with pytest.warns(UserWarning, match="init is no success on 3 of 3 rows"):  # the user's way, and no other
+        assert torch.equal(ray_search(zigzag, x, Y.repeat(3), threat, init=x + 0.1, **settings), x)
+
+
+def test_features_at_their_upper_end_and_those_that_init_leaves_can_be_turned():
+    """The first feature has no way up, and is a hundred times the second's weight downwards."""
+
+    def model(z):
+        lead = z @ points([-1.0], [0.01]) + 0.9
+        return torch.cat([0 * lead, lead], dim=1)
+
+    x, threat = points([1.0, 0.5]), Linf(math.inf)
+    for init in (None, points([0.5, 1.0]), points([1.0, 0.0])):
+        x_adv = ray_search(model, x, Y, threat, init=init)
+        assert threat.distance(x_adv, x).item() == pytest.approx(
+            0.095 / 1.01, rel=0.01
+        )  # -(1 - d) + 0.01 (0.5 + d) + 0.9 = 0
 
 
 def test_a_ray_as_long_is_no_progress():

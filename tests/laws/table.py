@@ -180,7 +180,7 @@ ATTACKS: dict[str, Row] = {
     "hop_skip_jump": labels_only(advlib.hop_skip_jump, ("linf", "l2"), True, enough=4000, within=1.02, samples=10),
     "boundary_attack": labels_only(advlib.boundary_attack, ("l2",), True, enough=2000),
     "surfree": labels_only(advlib.surfree, ("l2",), True, enough=1000),
-    "ray_search": labels_only(advlib.ray_search, ("linf",), False, enough=500),
+    "ray_search": labels_only(advlib.ray_search, ("linf",), True, enough=500),
     "uniform_noise": Row(advlib.uniform_noise, random=True, gradients=False, targets=False, settings={"steps": 3}),
     "gaussian_noise": Row(advlib.gaussian_noise, LENGTHS, True, False, False, {"steps": 3}),
     "salt_and_pepper": Row(advlib.salt_and_pepper, random=True, gradients=False, targets=False, settings={"steps": 3}),
