@@ -296,6 +296,14 @@ def test_the_page_on_curves_prints_what_it_says(victim, tmp_path, monkeypatch, c
     assert names["found"].least["Linf"] == 2 * names["found"].radius
 
 
+def test_the_page_on_minimum_norm_attacks_takes_the_nearest_of_two(victim, capsys):
+    names = run_page("minimum-norm.md", **victim)
+    assert names["wrong"].all()
+    assert (names["nearest"] <= names["distance"]).all()
+    first, last = (float(line) for line in re.findall(r"tensor\(([\d.]+)\)", capsys.readouterr().out))
+    assert 0 < last <= 1.1 * first
+
+
 def test_the_page_on_the_command_line_keeps_what_it_knows(victim, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with one_thread():
