@@ -56,7 +56,7 @@ class Access:
 
     @property
     def name(self) -> str:
-        """What the field calls it: ``"white-box"``, ``"scores"``, ``"labels"`` or ``"transfer only"``."""
+        """The field's name for it, ``"white-box"``, ``"scores"``, ``"labels"`` or ``"transfer only"``."""
         if "parameters" in self.knows:
             return "white-box"
         if self.observes is None:

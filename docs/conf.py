@@ -45,7 +45,8 @@ napoleon_use_rtype = False
 # References that nobody wrote: the types in signatures. Those written in docstrings and pages must resolve.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:class", r"(torch|collections|functools|os)\..*|Tensor|Model|Bounds|advlib\..*\.(Self|State)"),
+    ("py:class", r"(torch|collections|functools|os)\..*|Tensor|Model|Bounds|advlib\..*\.(Self|State|Result)"),
+    ("py:class", r"Basis|nn\.Module"),  # as annotations name them
     ("py:class", "Figure|Axes|PathLike"),  # imported for the type checker alone
 ]
 

@@ -41,7 +41,7 @@ def admix(
         share: How much of another image is added (0.2, as in section 4.1 of the paper).
         others: Images to draw from, and their labels; None for ``x`` and ``y`` themselves. Drawn are those of another
             class, where there are any.
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -83,7 +83,7 @@ def ssa(
         copies: How many (20, as in section 4.1 of the paper).
         sigma: Standard deviation of the noise added (16/255, the paper's ``eps``).
         rho: Frequencies are multiplied by numbers from ``1 - rho`` to ``1 + rho`` (0.5, as in the paper).
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -123,7 +123,7 @@ def bsr(
         copies: How many (20, as in section 4.1 of the paper).
         blocks: Blocks along each side (2, as in section 4.1 of the paper).
         angle: The largest angle of a block, in degrees (24, as in section 4.1 of the paper).
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -163,7 +163,7 @@ def sia(
         copies: How many (20, as in section 4.1 of the paper).
         blocks: Blocks along each side (3, as in section 4.1 of the paper).
         radius: Largest noise that is added to a block (16/255, the paper's ``eps``).
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.

@@ -116,7 +116,7 @@ def ni_fgsm(
         y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
         threat: The norm ball, in the units of ``x``.
         steps: Updates, of a forward and a backward pass each (10, as in section 4.1 of the paper).
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -156,7 +156,7 @@ def vmi_fgsm(
         samples: Neighbours of each query (20, as in section 4.1 of the paper).
         beta: How far away these are at most, in ``eps`` (1.5, as in section 4.1 of the paper), whatever the bounds.
         nesterov: Whether the query looks ahead, as the paper's VNI-FGSM does.
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -199,7 +199,7 @@ def di_fgsm(
         steps: Updates, of a forward and a backward pass each (10, as in the paper).
         low: The smallest size, as a share of the image's (0.9, as 299 pixels are of 330).
         probability: How often it is done (0.5, as in section 4.1 of the paper).
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -235,7 +235,7 @@ def ti_fgsm(
         threat: The norm ball, in the units of ``x``.
         steps: Updates, of a forward and a backward pass each (10, as in the paper).
         size: Width of the Gaussian, odd; see :func:`advlib.transforms.translation_invariant`.
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
@@ -271,7 +271,7 @@ def si_ni_fgsm(
         threat: The norm ball, in the units of ``x``.
         steps: Updates, of ``copies`` forward and backward passes each (10, as in the paper).
         copies: Scales, the first of them 1 (5, as in section 4.1 of the paper).
-        **options: Any of :class:`TransferOptions`.
+        **options: Any of :class:`~advlib.attacks.transfer_family.TransferOptions`.
 
     Returns:
         ``(N, ...)`` inputs within ``threat``: the last point of each row.
