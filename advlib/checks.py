@@ -59,3 +59,16 @@ def check_labels(name: str, labels: Tensor, x: Tensor) -> Tensor:
     if labels.device != x.device:
         raise ValueError(f"{name} must be on the device of x, {x.device}, got {labels.device}: {name}.to(x.device)")
     return labels.to(torch.int64, copy=True)
+
+
+def check_init(init: Tensor | None, x: Tensor) -> None:
+    """Checks that starting points, where they are given, are like ``x``.
+
+    Raises:
+        ValueError: If they are of another shape or dtype, or on another device.
+    """
+    if init is not None and (init.shape, init.dtype, init.device) != (x.shape, x.dtype, x.device):
+        raise ValueError(
+            f"init must match x in shape, dtype and device, got {tuple(init.shape)} {init.dtype} on "
+            f"{init.device} for {tuple(x.shape)} {x.dtype} on {x.device}"
+        )

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 import torch
 from torch import Tensor
 
-from advlib.checks import check_counts
+from advlib.checks import check_counts, check_init
 from advlib.evaluator import Evaluator as Evaluator
 from advlib.evaluator import Feedback as Feedback
 from advlib.evaluator import GradientMaskingWarning as GradientMaskingWarning
@@ -219,11 +219,7 @@ def search(
         logits_of=logits_of,
         generator=generator,
     )
-    if init is not None and (init.shape, init.dtype, init.device) != (x.shape, x.dtype, x.device):
-        raise ValueError(
-            f"init must match x in shape, dtype and device, got {tuple(init.shape)} {init.dtype} on "
-            f"{init.device} for {tuple(x.shape)} {x.dtype} on {x.device}"
-        )
+    check_init(init, x)
     driver = _Driver(evaluator, rule, steps, keep, random_start, init, trace)
     with evaluator:
         row = torch.arange(len(x), device=x.device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from advlib.attacks.labels import LabelOptions, Side, Walk, search_labels, smooth_noise
+from advlib.attacks.labels import LabelOptions, Side, Walk, check_frequencies, search_labels, smooth_noise
 from advlib.search import Model
 from advlib.threats import L2, Linf, Threat
 from advlib.threats.base import column
@@ -39,8 +39,7 @@ class HopSkipJump:
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise ValueError(f"an estimate takes at least 2 samples, got {self.samples}")
-        if not 0 < self.frequencies <= 1:
-            raise ValueError(f"frequencies must be a share in (0, 1], got {self.frequencies}: 0.5 for the lower half")
+        check_frequencies(self.frequencies)
 
     def __call__(self, walk: Walk) -> None:
         power = -2.0 if isinstance(walk.threat, Linf) else -1.5  # of theta, section 4.1 of the paper

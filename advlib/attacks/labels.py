@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from advlib.checks import check_counts
+from advlib.checks import check_counts, check_init
 from advlib.evaluator import Evaluator, Feedback, Model, Task
 from advlib.noise import Noise
 from advlib.oracles import Oracle, OracleError
@@ -191,6 +191,16 @@ class Walk:
         return int((~self.ask(self.best[rows], rows)).sum()) if len(rows) else 0
 
 
+def check_frequencies(share: float) -> None:
+    """Checks what :func:`smooth_noise` is to draw.
+
+    Raises:
+        ValueError: If it is no share of the frequencies.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"frequencies must be a share in (0, 1], got {share}: 0.5 for the lower half")
+
+
 def smooth_noise(noise: Noise, like: Tensor, share: float) -> Tensor:
     """Gaussian noise; of images, the ``share`` of it that has the lowest frequencies along either side.
 
@@ -265,11 +275,7 @@ def search_labels(
             f"keep must be 'nearest' or 'first', got {keep!r}: labels say nothing of how strong a point is"
         )
     evaluator = Evaluator(model, x, y, threat, targeted=targeted, logits_of=logits_of, generator=generator)
-    if init is not None and (init.shape, init.dtype, init.device) != (x.shape, x.dtype, x.device):
-        raise ValueError(
-            f"init must match x in shape, dtype and device, got {tuple(init.shape)} {init.dtype} on "
-            f"{init.device} for {tuple(x.shape)} {x.dtype} on {x.device}"
-        )
+    check_init(init, x)
     if isinstance(evaluator.model, Oracle) and len(x):
         queries = int(min(queries, max(evaluator.model.left // len(x), 1)))
     with evaluator:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.attacks.labels import LabelOptions, Walk, search_labels, smooth_noise
+from advlib.attacks.labels import LabelOptions, Walk, check_frequencies, search_labels, smooth_noise
 from advlib.search import Model
 from advlib.threats import L2, Threat
 from advlib.threats.base import choose, column
@@ -56,8 +56,7 @@ class SurFree:
     frequencies: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.frequencies <= 1:
-            raise ValueError(f"frequencies must be a share in (0, 1], got {self.frequencies}: 0.5 for the lower half")
+        check_frequencies(self.frequencies)
 
     def __call__(self, walk: Walk) -> None:
         side = walk.start()
