@@ -38,6 +38,11 @@ def fused(name: str, *tensors: Tensor) -> bool:
     return True
 
 
+def recorded(*tensors: Tensor) -> bool:
+    """Whether autograd records what is done with these tensors, which a kernel without a backward pass is not for."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 @functools.cache
 def _missing() -> str:
     """Why triton cannot be imported; empty where it can."""
