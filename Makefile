@@ -47,6 +47,7 @@ gpu:  ## on a machine with a CUDA device and torch: the tests and timings there,
 	PYTHONPATH=. $(PYTHON) -m pytest -m gpu
 	PYTHONPATH=. $(PYTHON) benchmarks/overhead.py --device cuda
 	PYTHONPATH=. $(PYTHON) benchmarks/training.py --device cuda
+	PYTHONPATH=. $(PYTHON) benchmarks/kernels.py --device cuda
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
