@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import common
@@ -19,8 +20,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from advlib import L2, Linf
+from advlib import L1, L2, Linf
 from advlib.attacks.mim import accumulated
+from advlib.kernels.bookkeeping import extrapolate, keep_better
+from advlib.kernels.pairs import best_pair
+from advlib.losses import Loss, dlr, margin, probability_margin
 from advlib.noise import Key, Noise
 
 CALLS = 20  # between two events, whose clock ticks in half microseconds
@@ -34,6 +38,7 @@ class Row(NamedTuple):
     sizes: tuple[tuple[int, ...], ...]
     tiny: tuple[int, ...] = (2, 5)
     captured: bool = True  # whether the reference can be captured in a CUDA graph
+    whole: bool = True  # whether torch.compile makes one graph of it
 
 
 # -- what is timed ----------------------------------------------------------------------------------------------
@@ -72,6 +77,48 @@ def uniform(size: tuple[int, ...], device: str) -> Callable[[], object]:
     return lambda: noise.uniform(like)
 
 
+def l1_project(size: tuple[int, ...], device: str) -> Callable[[], object]:
+    x, _, grad = images(size, device)
+    bound = L1(12.0).at(x)
+    far = x + grad  # where a step may lead
+    return lambda: bound.project(far, x)
+
+
+def loss(function: Loss, targeted: bool = False) -> Callable[..., Callable[[], object]]:
+    """A loss and its gradient with respect to the logits."""
+
+    def make(size: tuple[int, ...], device: str) -> Callable[[], object]:
+        logits = 5 * torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
+        logits.requires_grad_()
+        y = torch.arange(size[0], device=device) % size[1]
+        target = (y + 1) % size[1] if targeted else None
+        ones = torch.ones(size[0], device=device)
+        return lambda: torch.autograd.grad(function(logits, y, target), logits, ones)[0]
+
+    return make
+
+
+def pairs(size: tuple[int, ...], device: str, opposed: float) -> Callable[[], object]:
+    """Gradients of which the second is partly the first reversed: few lists settle a row where it is so nearly."""
+    _, b, a = images(size, device)
+    b = (1 - opposed) * (b - 0.5) - opposed * a
+    return lambda: best_pair(a, b).score
+
+
+def keeping(size: tuple[int, ...], device: str) -> Callable[[], object]:
+    x, x_adv, grad = images(size, device)
+    better = torch.arange(size[0], device=device) % 2 == 0
+    return lambda: keep_better(better, (x_adv, grad), (x, x))
+
+
+def extrapolation(size: tuple[int, ...], device: str) -> Callable[[], object]:
+    x, x_adv, grad = images(size, device)
+    share = torch.full(size[:1], 0.25, device=device)
+    return lambda: extrapolate(grad, x, x_adv, share)
+
+
+LOGITS = ((256, 10), (256, 1000), (4096, 1000))
+FEATURES = ((100, 784), (100, 3072))
 PIXELS = ((256, 784), (256, 3072), (64, 150528))
 ROWS = {
     "linf_step": Row(step(Linf(8 / 255)), PIXELS),
@@ -79,6 +126,16 @@ ROWS = {
     "l2_project": Row(l2_project, PIXELS),
     "momentum": Row(momentum, PIXELS),
     "uniform": Row(uniform, PIXELS),
+    "l1_project": Row(l1_project, PIXELS),
+    "keep_better": Row(keeping, PIXELS),
+    "extrapolate": Row(extrapolation, PIXELS),
+    "margin": Row(loss(margin), LOGITS, whole=False),
+    "margin_targeted": Row(loss(margin, targeted=True), LOGITS, whole=False),
+    "probability_margin": Row(loss(probability_margin), LOGITS, whole=False),
+    "dlr": Row(loss(dlr), LOGITS, whole=False),
+    "dlr_targeted": Row(loss(dlr, targeted=True), LOGITS, whole=False),
+    "best_pair": Row(partial(pairs, opposed=0.0), FEATURES, captured=False, whole=False),
+    "best_pair_opposed": Row(partial(pairs, opposed=0.99), FEATURES, captured=False, whole=False),
 }
 
 # -- how --------------------------------------------------------------------------------------------------------
@@ -136,7 +193,7 @@ def measure(name: str, size: tuple[int, ...], rounds: int) -> list[dict[str, obj
     for contestant in CONTESTANTS:
         call = row.make(size, "cuda")
         if contestant == "compiled":
-            call = torch.compile(call, fullgraph=row.captured)
+            call = torch.compile(call, fullgraph=row.whole)
         calls["plain", contestant] = call
         if row.captured or contestant == "triton":
             with kernels("triton" if contestant == "triton" else "torch"):

@@ -11,9 +11,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from advlib.kernels import triton_noise, triton_steps
+from advlib.kernels import (
+    triton_bookkeeping,
+    triton_l1,
+    triton_margins,
+    triton_noise,
+    triton_pairs,
+    triton_steps,
+)
 
-TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64"}
+TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64", torch.bool: "*i1"}
 CAPABILITIES = (80, 90)
 
 
@@ -42,6 +49,18 @@ def main():
         triton_steps.momentum(x, x, 0.9)
         triton_noise.uniform(x, row, 1, 2, (3, 2**32 - 1))
         triton_noise.uniform(x, row, row, row[0], (row[0], row[1]))
+        triton_bookkeeping.keep_better(row > 0, (x, x), (x, x))
+        triton_bookkeeping.extrapolate(x, x, x, x[:, 0])
+        triton_l1.project(x, x, one, x, one)
+        triton_pairs.best_pair(x[:, :700], x[:, :700], 5)
+        triton_pairs.best_pair(x[:, :3000], x[:, :3000], 5)
+        for classes in (10, 1000):
+            logits = x[:, :classes].clone().requires_grad_()
+            for target in (None, row):
+                triton_margins.lead(logits, row, target)
+                triton_margins.lead(logits, row, target, softmax=True)
+                triton_margins.lead(logits, row, target, ratio=True)
+        triton_margins.lead(logits.detach(), row, None)
 
 
 if __name__ == "__main__":

@@ -17,4 +17,7 @@ def test_kernels_compile(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", script], env=environment, capture_output=True, text=True)
     assert not done.returncode, done.stderr
     names = {line.split()[0] for line in done.stdout.splitlines()}
-    assert names == {"_linf_step", "_l2_move", "_l2_project", "_momentum", "_uniform"}
+    assert names == {
+        *("_linf_step", "_l2_move", "_l2_project", "_momentum", "_uniform"),
+        *("_keep_better", "_extrapolate", "_project", "_best_pair_kernel", "_lead_kernel"),
+    }
