@@ -1471,6 +1471,12 @@ MUTANTS = [
         "tests/attacks/test_apgd.py",
     ),
     Mutant(
+        "attacks/apgd.py",
+        "keep_better(sparser, (best, best_gradient)",
+        "keep_better(sparser, (best, feedback.gradient)",
+        "tests/attacks/test_apgd.py",
+    ),
+    Mutant(
         "kernels/bookkeeping.py",
         "torch.lerp(previous, point, 2.0)",
         "torch.lerp(previous, point, 1.0)",

@@ -132,11 +132,10 @@ def feature_adversary(
         with Evaluator(tapped, x, y, threat, logits_of=logits_of) as evaluator:
             if len(x) == 0:  # the model is asked about nothing
                 return evaluator.x.clone()
-            place = guide.detach().clone()
-            parts = torch.split(torch.arange(len(x), device=x.device), options.get("batch_size") or max(len(x), 1))
+            parts = torch.split(torch.arange(len(x), device=x.device), options.get("batch_size") or len(x))
             wanted = []
             for part in parts:
-                evaluator.ask(place[part], part, order=0)
+                evaluator.ask(guide[part], part, order=0)
                 wanted.append(precise(tapped.seen))
         rule = FeatureMatch(ProjectedGradient(steps, step_size), torch.cat(wanted))
         settings: dict[str, Any] = {**options, "logits_of": logits_of}

@@ -169,7 +169,7 @@ def _transfers(best: Tensor, down: Span, across: Span, task: Task, chance: Tenso
 
 
 def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
-    """``x`` and a change along ``direction`` within the bounds, whose p-th powers sum to ``mass`` in each channel.
+    """``x`` and a change along ``direction``, whose p-th powers sum to ``mass`` in each channel.
 
     What the bounds cut off is not lost, as it is in the paper, but stretches the rest: half of the pixels of a digit
     have no room in half of the directions.
@@ -178,7 +178,7 @@ def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
     low, high = (planes(end.expand_as(task.x)) for end in task.threat.limits(task.x))
     length = (mass ** (1 / p)).unsqueeze(2).unsqueeze(3)
     once = torch.clamp(x + direction * (length / _length(direction, p)), low, high) - x
-    return torch.clamp(x + once * (length / _length(once, p)), low, high)
+    return x + once * (length / _length(once, p))
 
 
 def _mass(change: Tensor, p: float) -> Tensor:

@@ -118,7 +118,7 @@ def virtual_adversarial_perturbation(
     with Evaluator(model, x, y, threat, logits_of=logits_of) as evaluator:
         if len(x) == 0:  # the model is asked about nothing
             return evaluator.x.clone()
-        rows = torch.split(torch.arange(len(x), device=x.device), options.get("batch_size") or max(len(x), 1))
+        rows = torch.split(torch.arange(len(x), device=x.device), options.get("batch_size") or len(x))
         logits = torch.cat([evaluator.ask(evaluator.x[part], part, order=0).logits for part in rows])
     rule = VirtualAdversarial(logits, steps, xi, logits_of)
     return search(model, x, y, threat, rule, steps=steps, random_start=True, **options).x_adv

@@ -109,7 +109,7 @@ def scripted(values, slopes):
     def model(z):
         k = len(asked)
         asked.append(z.detach().flatten().tolist())
-        height = values[k] / 2 + slopes[k] * (z - z.detach()).sum(1, keepdim=True) / 2
+        height = values[k] / 2 + (slopes[k] * (z - z.detach())).sum(1, keepdim=True) / 2
         return torch.cat([-height, height], dim=1)
 
     return model, asked
@@ -135,8 +135,9 @@ def test_what_stalls(values, halves):
 
 def test_a_halved_row_goes_on_from_its_best_point_with_the_gradient_there():
     x = torch.full((1, 2), 0.5, dtype=torch.float64)
-    model, asked = scripted([-9, -5, -6, -7, -8, -9], [1.0, torch.tensor(-1.0), 1.0, 1.0, 1.0, 1.0])
+    model, asked = scripted([-9, -5, -6, -7, -8, -9], [1.0, -1.0, -1.0, -1.0, 1.0, 1.0])
     seen, _ = states(MomentumPGD(19), model, x, Linf(0.1), 5, loss="margin")
+    assert asked[4] != asked[1]
     best = torch.tensor([asked[1]], dtype=torch.float64)
     assert torch.equal(seen[4].best, best)
     assert torch.equal(seen[4].previous, best)  # the next step's momentum is counted from there
@@ -189,6 +190,15 @@ def test_sparse_steps_by_hand():
     # then two features take it all; fewer than 0.95 of four again
     assert seen[8].changed.item() == 2
     assert seen[8].length.item() == pytest.approx(0.6)
+
+
+def test_where_the_best_point_is_sparser_the_next_step_starts_there_with_the_gradient_there():
+    x, unit = torch.full((1, 20), 0.5, dtype=torch.float64), torch.eye(20).double()
+    # the first checkpoint is after two updates; all features lead up in turn, from the second point the second
+    model, asked = scripted([-9, -1, -9, -9], unit)
+    states(SparsePGD(125), model, x, L1(0.1), 3, loss="margin")
+    moved = [[0.0, 0.0, 0.0], [0.3, 0.0, 0.0], [0.15, 0.15, 0.0], [0.15, 0.15, 0.0]]
+    assert [[value - 0.5 for value in point[:3]] for point in asked] == [pytest.approx(change) for change in moved]
 
 
 def test_sparse_steps_shorten_where_the_best_point_gets_no_sparser():

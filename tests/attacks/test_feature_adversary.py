@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from by_hand import points
 from torch import nn
 
 from advlib import L0, L1, L2, Linf, feature_adversary
@@ -76,6 +77,15 @@ def test_the_nearest_point_asked_about_is_kept():
     assert ((l0 != x).sum(1) <= 2).all()
 
 
+def test_steps_have_the_size_given():
+    """Where the representation is the input itself, each feature goes towards its guide."""
+    x, guide, seen = points([0.6, 0.5]), points([0.9, 0.05]), []
+    model = lambda z: seen.append(z[0].tolist()) or z  # noqa: E731
+    x_adv = feature_adversary(model, x, torch.tensor([0]), Linf(0.3), guide=guide, steps=2, step_size=0.2)
+    assert seen == [pytest.approx(point) for point in ([0.9, 0.05], [0.6, 0.5], [0.8, 0.3], [0.9, 0.2])]
+    assert x_adv[0].tolist() == seen[-1]
+
+
 def test_a_representation_that_is_there_is_a_success():
     model, x = network(), batch((8,), rows=12)
     guide = x.clone()
@@ -90,9 +100,11 @@ def test_a_representation_that_is_there_is_a_success():
 @pytest.mark.parametrize("batch_size", [None, 5])
 def test_what_it_costs_and_rows_keep_their_guides(batch_size):
     model, x = network(), batch((8,), rows=12)
-    counted, guide, y = Counted(model), batch((8,), rows=12, seed=5), classes(model, x)
+    guide, y, sizes = batch((8,), rows=12, seed=5), classes(model, x), []
+    counted = Counted(lambda z: sizes.append(len(z)) or model(z))
     x_adv = feature_adversary(counted, x, y, Linf(0.2), guide=guide, steps=3, batch_size=batch_size)
     assert (counted.forwards, counted.backwards) == (5 * 12, 3 * 12)
+    assert set(sizes) == ({5, 2} if batch_size else {12})
     assert torch.allclose(x_adv[7:8], feature_adversary(model, x[7:8], y[7:8], Linf(0.2), guide=guide[7:8], steps=3))
 
 
@@ -140,6 +152,8 @@ def test_bad_input():
         feature_adversary(lambda z: model(z), x, y, threat, guide=x, layer="0")
     with pytest.raises(ValueError, match=r"layer must be run by the model .* got nothing"):
         feature_adversary(model, x, y, threat, guide=x, layer=nn.Linear(8, 8))
+    with pytest.raises(ValueError, match=r"layer must be run by the model .* got nothing"):
+        feature_adversary(Once(), x, y, threat, guide=x, layer="layer")
     with pytest.raises(ValueError, match=r"got torch.Size\(\[5\]\)"):
         feature_adversary(Summed(), x, y, threat, guide=x, layer="layer")
     with pytest.raises(ValueError, match="leave targeted and target out"):
@@ -148,6 +162,18 @@ def test_bad_input():
         feature_adversary(model, x, y, threat, guide=x, target=y)
     with pytest.raises(TypeError, match="leave loss out"):
         feature_adversary(model, x, y, threat, guide=x, loss="margin")
+
+
+class Once(nn.Module):
+    """A model that runs a layer the first time alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.run = nn.Linear(8, 3).double(), False
+
+    def forward(self, z):
+        first, self.run = not self.run, True
+        return self.layer(z) if first else z[:, :3]
 
 
 class Summed(nn.Module):

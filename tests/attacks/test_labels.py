@@ -9,9 +9,10 @@ from by_hand import WIDE, Y, curved, halfspace, points
 
 import advlib
 from advlib import L1, L2, Linf
-from advlib.attacks.labels import search_labels
+from advlib.attacks.labels import search_labels, smooth_noise
 from advlib.attacks.surfree import SurFree
 from advlib.models import Counted
+from advlib.noise import Key, Noise
 from advlib.oracles import LabelOracle, OracleError
 from tests.laws.table import batch, build, classes, seeded
 
@@ -188,6 +189,66 @@ def test_random_starts_go_on_until_one_succeeds():
     with pytest.warns(UserWarning, match="no start"):
         run(advlib.surfree, model, x=X[:2], y=0 * LABELS[:2], queries=1000)
     assert asked == [2, 2, 4, 8, 16, 32, 64, 74]
+
+
+def test_a_row_that_has_a_start_looks_for_no_other():
+    """All points but the input are of class 1, so the first row needs one, and the second tries all 100."""
+    asked = []
+
+    def model(z):
+        asked.append(len(z))
+        same = (z == 0.5).all(1)
+        return torch.stack([same, ~same, 0 * same], dim=1).double()
+
+    x, wanted = torch.full((2, 3), 0.5), torch.tensor([1, 2])
+    with pytest.warns(UserWarning, match="no start was found, .* on 1 of 2 rows"):
+        search_labels(model, x, wanted, L2(math.inf), lambda walk: walk.start(), targeted=True)
+    assert asked == [2, 2, 2, 4, 8, 16, 32, 37, 1]
+
+
+def test_without_bounds_random_starts_lie_on_either_side_of_the_input():
+    seen = []
+
+    def model(z):
+        seen.append(z.clone())
+        return torch.stack([z[:, 0] < 1e9, z[:, 0] >= 1e9], dim=1).double()
+
+    x = torch.full((1, 1000), 3.0, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="no start"):
+        search_labels(model, x, Y, L2(math.inf, bounds=None), lambda walk: walk.start(), generator=seeded())
+    change = torch.cat(seen)[1:] - 3
+    for kind in (0, 1):
+        up = (change[kind::4] > 0).double().mean(1)
+        assert torch.allclose(up, up.new_tensor(0.5), atol=0.08)
+
+
+def test_bisection_ends_at_the_tolerance():
+    """The boundary is at 0.3; an eighth of the way is left after three questions."""
+    seen = []
+
+    def model(z):
+        seen.extend(z.flatten().tolist())
+        return torch.cat([0.3 - z, z - 0.3], dim=1)
+
+    def method(walk):
+        assert walk.to_boundary(walk.start(), 0.125).point.item() == 0.375
+
+    search_labels(model, points([0.0]), Y, L2(math.inf), method, init=points([1.0]))
+    assert seen == [0.0, 1.0, 0.5, 0.25, 0.375, 0.375]  # the last is to see whether it still is a success
+
+
+def test_smooth_noise_has_no_other_frequencies():
+    like, noise = torch.zeros(50, 2, 8, 6, dtype=torch.float64), Noise(Key(seeded()), torch.arange(50))
+    assert torch.equal(smooth_noise(noise, like, 1.0), noise.normal(like))
+    assert torch.equal(smooth_noise(noise, like[:, 0, 0], 0.5), noise.normal(like[:, 0, 0]))
+    down, across = (
+        (math.pi / size * (torch.arange(size).double() + 0.5) * torch.arange(size).double()[:, None]).cos()
+        for size in (8, 6)
+    )
+    size = (down @ smooth_noise(noise, like, 0.5) @ across.T).abs()
+    assert size[..., :4, :3].min() > 1e-6
+    size[..., :4, :3] = 0
+    assert size.max() < 1e-12
 
 
 def test_random_starts_are_no_more_than_the_questions():

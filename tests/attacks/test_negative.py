@@ -49,6 +49,9 @@ def test_values_within_bounds_that_do_not_add_up_in_floating_point():
     x = torch.tensor([[0.1, 0.7], [0.3, 0.5]])
     x_adv = negative(lambda z: -bright(z), x, torch.tensor([0, 0]), Negative((0.1, 0.7)), keep="last")
     torch.testing.assert_close(x_adv, 0.8 - x)
+    ends = torch.tensor([[0.1, 0.7]], dtype=torch.float64)
+    assert 0.1 + 0.7 - 0.7 < 0.1
+    assert torch.equal(Negative((0.1, 0.7)).apply(ends), ends.flip(1))
 
 
 def test_inputs_beyond_the_bounds_are_refused():

@@ -204,6 +204,21 @@ def test_at_a_given_place_the_universal_patch_is_the_best_for_the_mean_of_a_line
     torch.testing.assert_close(few, 0.5 * window.sign())  # the first step is a quarter of the width
 
 
+def test_lengths_fall_along_a_cosine():
+    """Halves of the bounds' width: 0.25 (1 + cos) at 0, 45, 90 and 135 degrees, up and down in turn from gray."""
+    turns = []
+
+    def model(z):
+        turns.append((-1) ** len(turns))
+        lead = turns[-1] * z.flatten(1).sum(1)
+        return torch.stack([0 * lead, lead], dim=1)
+
+    x, y = torch.zeros(1, 1, 2, 2).double(), torch.tensor([0])
+    one = universal_patch(model, [(x, y)], Patch(1, location=(0, 0)), steps=4)
+    half = 0.5**0.5
+    assert 2 * one.item() - 1 == pytest.approx(0.25 * (2 - (1 + half) + 1 - (1 - half)))
+
+
 def test_images_count_by_how_much_they_gain():
     """One image gains ten from a white pixel, two lose one each."""
     x = torch.zeros(3, 1, 2, 2).double()

@@ -124,7 +124,9 @@ def test_a_pixel_takes_any_colors_but_its_own():
     x[:, 0], x[1000:, 1] = 0.0, 1.0
     colors = asked(flat, x, L0(1, per_pixel=True), 1)[0][1].flatten(1).int()
     for rows, shares in ((colors[:1000], [0.25, 0.25, 0.25, 0.25]), (colors[1000:], [0.25, 0.0, 0.5, 0.25])):
-        found = [(rows == rows.new_tensor(color)).all(1).double().mean().item() for color in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        found = [
+            (rows == rows.new_tensor(color)).all(1).double().mean().item() for color in ((0, 0), (0, 1), (1, 0), (1, 1))
+        ]
         assert found == pytest.approx(shares, abs=0.05)
 
 

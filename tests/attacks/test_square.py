@@ -9,6 +9,7 @@ import torch
 from advlib import L0, L1, L2, Linf, square
 from advlib.attacks.square import SquareSearch, SquareState
 from advlib.attacks.windows import planes, pyramid, sides, span, tiles
+from advlib.models import Counted
 from advlib.noise import Noise
 from advlib.search import Evaluator, Feedback, search
 
@@ -135,6 +136,12 @@ def test_linf_paints_one_square_one_color_per_channel():
     expected[0, 0, 1:3, 2:4], expected[0, 1, 1:3, 2:4] = 0.6, 0.4
     expected[0, 0, 1, 2] = 1.0  # the end of the bounds
     torch.testing.assert_close(painted, expected)
+
+
+def test_numbers_begin_again_after_all_pairs():
+    x, chosen = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64), numbers(0.4, 0.9, 0.0, 0.0, 0.0, 0.2)
+    first = proposal(Linf(0.1), x, x, chosen, 0.25)
+    assert torch.equal(proposal(Linf(0.1), x, x, chosen, 0.25, step=64 * 256.0), first)
 
 
 def test_linf_never_asks_about_what_it_has():
@@ -333,7 +340,14 @@ def test_rows_stop_at_their_first_success_without_gradients():
     assert result.success.all()
     assert result.forwards.min() < 20 < result.forwards.max() < 200
     assert (result.backwards == 0).all()
-    assert (model(square(model, x, y, Linf(0.1), steps=200)).argmax(1) == 1).all()
+    settings = {"steps": 200, "generator": seeded(5)}
+    counted = Counted(model)
+    together = square(counted, x, y, Linf(0.1), **settings)
+    assert (model(together).argmax(1) == 1).all()
+    assert counted.forwards < 50 * 100
+    settings["generator"] = seeded(5)
+    apart = square(model, x, y, Linf(0.1), batch_size=20, **settings)  # each row has numbers of its own
+    assert torch.equal(apart, together)
     with pytest.raises(AssertionError):  # p_init is passed on
         torch.testing.assert_close(
             square(model, x, y, Linf(0.1), steps=9, generator=seeded()),

@@ -57,14 +57,15 @@ def test_steps_by_hand():
     assert seen[1] == pytest.approx([0.5])  # the bounds are the inputs', not the perturbation's
 
 
-def test_lengths_fall_along_a_cosine():
+@pytest.mark.parametrize("count", [1, 2])
+def test_lengths_fall_along_a_cosine_batch_by_batch(count):
     x, y, seen = torch.tensor([[0.5]]).double(), torch.tensor([0]), []
 
     def turns(z):  # up, down, up, down: the perturbation moves by each length in turn
         seen.append(z.item() - 0.5)
         return line(z) * (1 if len(seen) % 2 else -1)
 
-    universal_perturbation(turns, [(x, y)], Linf(0.4), epochs=4, loss="margin")
+    universal_perturbation(turns, count * [(x, y)], Linf(0.4), epochs=4 // count, loss="margin")
     down = 0.4 - 0.4 * (1 + 0.5**0.5)  # from the border, where the first step, of twice its length, ended
     assert seen == pytest.approx([0.0, 0.4, down, down + 0.4])
 

@@ -78,6 +78,21 @@ def test_labels_judge_alone():
     assert torch.allclose(divergence(clean, model(x_adv))[right], far.amax(0)[right])
 
 
+def test_a_row_may_end_with_its_first_success():
+    model, x = build((12,)), batch((12,))
+    y, counted = classes(model, x), Counted(model)
+    y[3:] = (y[3:] + 1) % 5  # wrong as they are
+    virtual_adversarial_perturbation(counted, x, y, L2(1e-3), steps=4, keep="first", generator=seeded())
+    assert counted.forwards == 3 * (1 + 5) + 3 * (1 + 1)
+
+
+def test_where_nothing_may_change_no_gradient_is_missing():
+    flat, x, y = lambda z: 0 * z[:, :3], batch((12,)), torch.zeros(6, dtype=torch.int64)
+    assert torch.equal(virtual_adversarial_perturbation(flat, x, y, L2(0.0)), x)
+    with pytest.warns(GradientMaskingWarning, match="3 of 6 rows never had"):
+        virtual_adversarial_perturbation(flat, x, y, L2(torch.tensor([0.0, 0.0, 0.0, 0.5, 0.5, 0.5])))
+
+
 def test_it_changes_answers():
     model, x = build((3, 4, 3)), batch((3, 4, 3), rows=40)
     y = classes(model, x)
