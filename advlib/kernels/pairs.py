@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from advlib.kernels.looks import may_wait
+
 _LIST = 5  # features on the short list; torch's topk is several times slower above D / 64
 _FRONT = 64  # features on the front up to which rows are compared together
 _BLOCK = 2**20  # pairs looked at at once
@@ -54,6 +56,8 @@ def best_pair(a: Tensor, b: Tensor) -> Pair:
     )
     rounding = 8 * torch.finfo(a.dtype).eps * largest
     settled = (pair.score > 0) & (pair.score.sqrt() >= (top[:, 0] + beyond) / 2 + rounding)
+    if not may_wait():
+        raise RuntimeError("the rest of the search for pairs depends on what it finds, and cannot be recorded")
     rows = (~settled).nonzero().squeeze(1)
     if len(rows):
         for part, exact in zip(pair, _search_front(_scaled(a[rows]), _scaled(b[rows])), strict=True):

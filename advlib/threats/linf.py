@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat
 from advlib.threats.reach import by_level
@@ -60,7 +61,7 @@ class Linf(Threat):
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
         corner = torch.where(grad > 0, high, torch.where(grad < 0, low, x))
-        if not bool(corner.isfinite().all()):
+        if may_wait() and not bool(corner.isfinite().all()):
             raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
         return corner
 

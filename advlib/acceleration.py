@@ -1,0 +1,222 @@
+"""Acceleration: recorded steps, and cheaper stand-ins for a frozen model whose finds the model itself confirms."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from advlib.evaluator import Evaluator
+from advlib.guarding import guard
+from advlib.oracles import Oracle
+from advlib.replay import RECORDERS, Loop, PlainLoop, Step, outline
+
+Precision = Literal["bf16", "tf32"]
+
+_LOOPS = 32  # recordings kept at once; each holds a batch of points and a pool of memory
+_SAMPLE = 4  # rows on which a stand-in is compared with its model
+_TOLERANCE = 1e-3  # of the largest logit: folding and another layout change rounding alone
+
+
+@dataclass
+class Acceleration:
+    """What :func:`accelerate` has turned on, and what came of it.
+
+    Args:
+        graphs: Whether steps are recorded and replayed.
+        channels_last: Whether stand-ins keep images with their channels last.
+        fold: Whether stand-ins have their batch normalisation folded into the layers before it.
+        precision: What the search computes in; None for the model's own precision.
+        reasons: Why something was not done, each once.
+    """
+
+    graphs: bool
+    channels_last: bool
+    fold: bool
+    precision: Precision | None
+    reasons: list[str] = field(default_factory=list)
+    _loops: OrderedDict[Any, Loop[Any] | PlainLoop[Any]] = field(default_factory=OrderedDict, repr=False)
+    _models: dict[int, tuple[Any, nn.Module, nn.Module]] = field(default_factory=dict, repr=False)
+
+    def records(self, evaluator: Evaluator) -> bool:
+        """Whether steps against this model can be recorded at all."""
+        return self.graphs and evaluator.x.device.type in RECORDERS and not isinstance(evaluator.model, Oracle)
+
+    def loop(self, step: Step[Any], tree: Any, evaluator: Evaluator, by: tuple[Any, ...]) -> Any:
+        """The recording of a step, made on ``tree`` where there is none yet.
+
+        Args:
+            step: A pure function of tensors.
+            tree: What it is taken on.
+            evaluator: Who is asked.
+            by: What else decides what the step does.
+        """
+        kind = tree.live.device.type
+        casts = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+        # what a plain function reads may be replaced from one call to the next
+        model = evaluator.model if isinstance(evaluator.model, nn.Module) else evaluator
+        asked = (model, evaluator.loss, evaluator.gradient, evaluator.logits_of, evaluator.targeted)
+        key = (*(_Same(part) for part in (*asked, *by)), casts, _places(evaluator.model), outline(tree))
+        if key not in self._loops:
+            name = type(evaluator.model).__name__
+            try:
+                self._loops[key] = Loop(step, tree, evaluator.key)
+            except Exception as error:  # whatever keeps it from being recorded, it can be called
+                self._say(f"{name} is not recorded: {str(error).splitlines()[0]}")
+                self._loops[key] = PlainLoop(step)
+            if len(self._loops) > _LOOPS:
+                self._loops.popitem(last=False)
+        self._loops.move_to_end(key)
+        return self._loops[key]
+
+    def stand_in(self, model: Any, x: Tensor) -> Any:
+        """What the search may ask in place of a model: a cheaper copy where it is frozen, or the model itself."""
+        if not (self.channels_last or self.fold or self.precision == "bf16") or not isinstance(model, nn.Module):
+            return model
+        if any(module.training for module in model.modules()):
+            self._say(f"{type(model).__name__} is asked itself, being in training mode: call model.eval()")
+            return model
+        version = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in _tensors(model))
+        known = self._models.get(id(model))
+        if known is None or known[0] != version:
+            with guard(model):
+                known = self._models[id(model)] = (version, model, self._copied(model, x[:_SAMPLE]))
+        return known[2]
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Lets float32 products be taken in TensorFloat-32, if so wanted, as CUDA devices do many times as fast."""
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        if self.precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+    def _copied(self, model: nn.Module, sample: Tensor) -> nn.Module:
+        try:
+            cheap = _folded(model) if self.fold else copy.deepcopy(model)
+            if self.channels_last:
+                cheap = cheap.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            expected, found = model(sample), cheap(sample)
+            off = float((found - expected).abs().amax() / expected.abs().amax().clamp_min(1e-30))
+            if not off <= _TOLERANCE:
+                raise ValueError(f"its copy's logits are off by {off:.1g} of the largest")
+        except Exception as error:  # whatever keeps it from being copied, it can be asked itself
+            self._say(f"{type(model).__name__} is asked itself: {str(error).splitlines()[0]}")
+            return model
+        return _Lowered(cheap) if self.precision == "bf16" else cheap
+
+    def _say(self, reason: str) -> None:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+
+class _Same:
+    """Equal where the objects are: by value if they can be compared so, else by identity."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+        try:
+            self.mark = hash(part)
+        except TypeError:
+            self.mark = id(part)
+
+    def __hash__(self) -> int:
+        return self.mark
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Same) or self.mark != other.mark:
+            return False
+        return self.part is other.part or (not isinstance(self.part, nn.Module) and bool(self.part == other.part))
+
+
+class _Lowered(nn.Module):
+    """A network in bfloat16 between inputs and logits in float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.network(x.to(torch.bfloat16))
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse
+
+    return fuse(model)
+
+
+def _tensors(model: Any) -> Iterator[Tensor]:
+    if isinstance(model, nn.Module):
+        yield from itertools.chain(model.parameters(), model.buffers())
+
+
+def _places(model: Any) -> tuple[int, ...]:
+    """Where a model's weights lie: a recording reads them there, as they are at each replay."""
+    return tuple(tensor.data_ptr() for tensor in _tensors(model))
+
+
+_current: ContextVar[Acceleration | None] = ContextVar("acceleration", default=None)
+
+
+def current() -> Acceleration | None:
+    """What is turned on here, None outside :func:`accelerate`."""
+    return _current.get()
+
+
+@contextmanager
+def accelerate(
+    *,
+    graphs: bool = True,
+    channels_last: bool = True,
+    fold: bool = True,
+    precision: Precision | None = None,
+) -> Iterator[Acceleration]:
+    """Makes the attacks called inside it faster.
+
+    Steps of the search are recorded once for each shape and replayed, on CUDA devices, where Python and the launches
+    of small operations take longer than the arithmetic. A model in evaluation mode is replaced, during the search, by
+    a copy that computes the same for less; what the copy finds, the model itself is asked about, and rows on which it
+    disagrees are attacked again without the copy. So every success that comes back is one of the model's own.
+
+    Whatever cannot be done is left out, and ``reasons`` says why.
+
+    Args:
+        graphs: Whether steps are recorded and replayed. A recording repeats tensor operations, not Python: leave it
+            off for a model that decides anything by values or by counters of its own.
+        channels_last: Whether the copy keeps images with their channels last in memory.
+        fold: Whether the copy has its batch normalisation folded into the convolutions before it.
+        precision: What the search computes in: ``"bf16"`` for a copy in bfloat16, ``"tf32"`` for float32 products in
+            TensorFloat-32; None, the default, for the model's own precision. Perturbations are never less than float32.
+
+    Yields:
+        An :class:`Acceleration`, which holds recordings and copies until the context ends.
+
+    Raises:
+        ValueError: If ``precision`` is none of these.
+
+    Example:
+        >>> with advlib.accelerate() as acceleration:
+        ...     x_adv = advlib.pgd(model, x, y, Linf(8 / 255))
+        >>> acceleration.reasons
+        []
+    """
+    if precision not in (None, *Precision.__args__):  # type: ignore[attr-defined]
+        raise ValueError(f"precision must be None, 'bf16' or 'tf32', got {precision!r}")
+    acceleration = Acceleration(graphs, channels_last, fold, precision)
+    token = _current.set(acceleration)
+    try:
+        yield acceleration
+    finally:
+        _current.reset(token)

@@ -1,0 +1,26 @@
+"""Recording without a CUDA device: a step traced to a graph of operations, which knows nothing of Python's decisions."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from advlib import replay
+
+
+def trace(function: Callable, static: list[torch.Tensor]) -> Callable[[], None]:
+    """Records a pure function as CUDA graphs do: what is no tensor is fixed, and no value may be looked at."""
+    graph = make_fx(function)(static)
+
+    def again() -> None:
+        with torch.no_grad():
+            replay.overwrite(static, graph(static))
+
+    return again
+
+
+@pytest.fixture
+def recorded_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets steps be recorded on the CPU."""
+    monkeypatch.setitem(replay.RECORDERS, "cpu", trace)
