@@ -68,7 +68,7 @@ class Acceleration:
         if key not in self._loops:
             name = type(evaluator.model).__name__
             try:
-                self._loops[key] = Loop(step, tree, evaluator.key)
+                self._loops[key] = Loop(step, tree)
             except Exception as error:  # whatever keeps it from being recorded, it can be called
                 self._say(f"{name} is not recorded: {str(error).splitlines()[0]}")
                 self._loops[key] = PlainLoop(step)

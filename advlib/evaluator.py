@@ -18,7 +18,7 @@ from advlib.checks import check_inputs, check_labels
 from advlib.gradients import Ask, Estimate, GradientSource, autograd
 from advlib.guarding import guard as guard
 from advlib.kernels.looks import may_look
-from advlib.losses import Loss, resolve
+from advlib.losses import Loss, resolve, unchanged
 from advlib.noise import Key, Noise
 from advlib.oracles import LabelOracle, Oracle, OracleError, OutOfBudget
 from advlib.threats import Threat
@@ -172,7 +172,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self.loss = resolve(loss, logits_of)
         self.gradient = gradient
         self.targeted = targeted
-        self.logits_of = logits_of or (lambda output: output)
+        self.logits_of = logits_of or unchanged
         self.key = Key(generator)
         self._guard = guard(model)
         with torch.inference_mode(False), torch.no_grad():

@@ -49,27 +49,18 @@ def outline(tree: Any) -> Any:
     return tree
 
 
-class RecordedKey(Key):
-    """Stands for the key of the noise in a recording: its words are read anew at each replay."""
+class _RecordedKey(Key):
+    """Stands for the key of the noise in a recording, which reads its words from a tensor."""
 
-    def __init__(self, key: Key, device: torch.device) -> None:
-        self._tensor = torch.zeros(2, dtype=torch.int64, device=device)
-        self._key: Key | None = key
-        self._used = False
+    def __init__(self) -> None:
+        self.tensor = torch.zeros(2, dtype=torch.int64)
+        self.drawn = False
 
     @property
     def words(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The key's two halves, ``()`` int64 each."""
-        if not self._used and self._key is not None:
-            self._used = True
-            self.load(self._key)
-        return self._tensor[0], self._tensor[1]
-
-    def load(self, key: Key) -> None:
-        """Takes the words of another call's key, which is drawn only if the recording uses it."""
-        self._key = None
-        if self._used:
-            self._tensor.copy_(torch.tensor(key.words))
+        self.drawn = True
+        return self.tensor[0], self.tensor[1]
 
 
 def capture(function: Callable[[Leaves], Leaves], static: Leaves) -> Callable[[], None]:
@@ -103,29 +94,31 @@ class Loop(Generic[Tree]):
 
     Args:
         step: A pure function of the tree's tensors and of the noise.
-        tree: Where the loop starts.
-        key: The noise's key.
+        tree: What it is taken on; :meth:`load` says where the loop starts.
 
     Raises:
         Exception: Whatever recording raises.
     """
 
-    def __init__(self, step: Step[Tree], tree: Tree, key: Key) -> None:
+    def __init__(self, step: Step[Tree], tree: Tree) -> None:
         self.tree: Tree = mapped(tree, torch.clone)
         static = leaves(self.tree)
-        self._key = RecordedKey(key, static[0].device)
+        self._words = torch.zeros(2, dtype=torch.int64, device=static[0].device)
+        recorded = _RecordedKey()
 
         def function(values: Leaves) -> Leaves:
-            source = iter(values)
-            return leaves(step(mapped(tree, lambda _: next(source)), self._key))
+            source, recorded.tensor = iter(values[:-1]), values[-1]
+            return [*leaves(step(mapped(tree, lambda _: next(source)), recorded)), values[-1]]
 
         with recording(), _without_cached_casts():
-            self._replay = RECORDERS[static[0].device.type](function, static)
+            self._replay = RECORDERS[static[0].device.type](function, [*static, self._words])
+        self._draws = recorded.drawn  # a key that nothing needs is not drawn
 
     def load(self, tree: Tree, key: Key) -> None:
         """Goes on from another tree of the same outline."""
         overwrite(leaves(self.tree), leaves(tree))
-        self._key.load(key)
+        if self._draws:
+            self._words.copy_(torch.tensor(key.words))
 
     def advance(self, steps: int) -> None:
         """Takes some steps; ``tree`` then holds where they led."""

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from advlib.attacks.boundaries import unchanged
 from advlib.checks import check_inputs
 from advlib.kernels.looks import may_look
 from advlib.kernels.pairs import best_pair
-from advlib.losses import Loss
+from advlib.losses import Loss, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -18,9 +17,3 @@ def trace(function: Callable, static: list[torch.Tensor]) -> Callable[[], None]:
             replay.overwrite(static, graph(static))
 
     return again
-
-
-@pytest.fixture
-def recorded_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets steps be recorded on the CPU."""
-    monkeypatch.setitem(replay.RECORDERS, "cpu", trace)

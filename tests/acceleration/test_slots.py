@@ -1,0 +1,199 @@
+"""Recorded steps find what steps one by one find, whatever the rule, the batch and the restarts."""
+
+import pytest
+import torch
+from torch import nn
+
+import advlib
+from advlib import L2, Linf, pgd
+from advlib.attacks.pgd import ProjectedGradient
+from advlib.search import search
+from advlib.slots import slots_for
+from tests.laws.table import batch, build, call, classes, every, seeded
+
+pytestmark = pytest.mark.usefixtures("recorded_on_cpu")
+
+UNRECORDED = {"jsma", "jsma, decreasing"}  # on a CPU the search for pairs depends on what it finds
+ALONE = {"lbfgs", "fgsm", "gaussian_noise"}  # a loop of its own, or a single step
+
+
+def recorded(function, *args, **settings):
+    """What a call finds where steps are recorded, and what is said of it."""
+    with advlib.accelerate(fold=False, channels_last=False) as acceleration:
+        found = function(*args, **settings)
+    return found, acceleration
+
+
+def same(name, threat, shape):
+    model, x = build(shape), batch(shape, rows=9)
+    y = classes(model, x)
+    expected = call(name, model, x, y, threat, generator=seeded())
+    found, acceleration = recorded(call, name, model, x, y, threat, generator=seeded())
+    assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+    assert bool(acceleration.reasons) == (name in UNRECORDED)
+    assert bool(acceleration._loops) == (name not in ALONE)
+
+
+def steps(row):
+    return row.gradients or row.keeps
+
+
+@every(shapes=("image",), norms=("linf", "l0"), where=steps)
+def test_every_attack_finds_the_same(name, threat, shape):
+    same(name, threat, shape)
+
+
+@every(shapes=("image",), norms=("l2", "l1"), where=lambda row: steps(row) and "linf" not in row.norms)
+def test_every_attack_without_linf_finds_the_same(name, threat, shape):
+    same(name, threat, shape)
+
+
+@pytest.mark.slow
+@every(shapes=("image",), norms=("l2", "l1"), where=lambda row: steps(row) and "linf" in row.norms)
+def test_every_attack_finds_the_same_in_other_norms(name, threat, shape):
+    same(name, threat, shape)
+
+
+SETTINGS = [
+    {"keep": keep, "restarts": restarts, "batch_size": size}
+    for keep in ("strongest", "first", "nearest")
+    for restarts in (1, 3)
+    for size in (None, 1, 7, 64)
+]
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, {"keep": "last"}], ids=str)
+def test_every_way_of_keeping(settings):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    options = {"steps": 5, "random_start": True, "loss": "margin"} | settings
+    expected = search(model, x, y, Linf(0.05), ProjectedGradient(5), generator=seeded(), **options)
+    found, _ = recorded(search, model, x, y, Linf(0.05), ProjectedGradient(5), generator=seeded(), **options)
+    assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
+    if settings["keep"] != "last":
+        assert torch.equal(found.success, expected.success)
+        assert torch.allclose(found.loss, expected.loss, rtol=0, atol=1e-12)
+        assert 0 < expected.success.sum() < len(x)
+    assert torch.equal(found.forwards, expected.forwards)
+    # a slot does not know that its last question needs no gradient
+    assert torch.equal(found.backwards, found.forwards if settings["keep"] == "first" else expected.backwards)
+
+
+def test_rows_keep_their_radius_target_and_start():
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    target = (y + 1 + torch.arange(23) % 4) % 5
+    init = (x + 0.01).clamp(0, 1)
+    settings = {"target": target, "init": init, "keep": "first", "restarts": 2, "steps": 4, "batch_size": 5}
+    threat = Linf(torch.linspace(0.01, 0.2, 23))
+    expected = pgd(model, x, y, threat, generator=seeded(), **settings)
+    assert torch.equal(recorded(pgd, model, x, y, threat, generator=seeded(), **settings)[0], expected)
+
+
+def test_a_recording_serves_other_inputs_other_noise_and_other_weights():
+    model = build((12,))
+    noisy = advlib.gradients.finite_differences(4)
+    with advlib.accelerate(fold=False, channels_last=False) as acceleration:
+        for seed in range(3):
+            x = batch((12,), rows=9, seed=seed)
+            y = classes(model, x)
+            settings = {"steps": 4, "gradient": noisy}
+            found = pgd(model, x, y, Linf(0.1), generator=seeded(seed), **settings)
+            with advlib.accelerate(graphs=False, fold=False, channels_last=False):
+                assert torch.allclose(
+                    found, pgd(model, x, y, Linf(0.1), generator=seeded(seed), **settings), atol=1e-12
+                )
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1.5)
+        assert len(acceleration._loops) == 1
+
+
+@pytest.mark.parametrize("change", ["model", "loss", "rule", "weights", "eps", "shape", "goal"])
+def test_what_differs_is_recorded_anew(change):
+    model, x = build((12,)), batch((12,), rows=9)
+    y = classes(model, x)
+    with advlib.accelerate(fold=False, channels_last=False) as acceleration:
+        pgd(model, x, y, Linf(0.1), steps=3, generator=seeded())
+        eps, settings = 0.1, {"steps": 3, "loss": "cross_entropy", "targeted": False}
+        if change == "model":
+            model = build((12,), seed=5)
+        elif change == "weights":
+            for module in model.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight = nn.Parameter(module.weight.detach().flip(0))
+        elif change == "shape":
+            x, y = x[:6], y[:6]
+        elif change == "eps":
+            eps = 0.2
+        else:
+            settings |= {"loss": {"loss": "margin"}, "rule": {"steps": 4}, "goal": {"targeted": True}}[change]
+        found = pgd(model, x, y, Linf(eps), generator=seeded(), **settings)
+        assert len(acceleration._loops) == 2
+    assert torch.equal(found, pgd(model, x, y, Linf(eps), generator=seeded(), **settings))
+
+
+def test_a_plain_function_is_recorded_for_one_call_alone():
+    network, x = build((12,)), batch((12,), rows=9)
+    y = classes(network, x)
+    weights = [1.0]
+    with advlib.accelerate() as acceleration:
+        for weights[0] in (1.0, -1.0):
+            scale = torch.tensor(weights[0])
+            model = lambda points: network(points) * weights[0] * scale  # noqa: B023, E731
+            found = pgd(model, x, y, Linf(0.1), steps=3, generator=seeded())
+            with advlib.accelerate(graphs=False):
+                assert torch.equal(found, pgd(model, x, y, Linf(0.1), steps=3, generator=seeded()))
+    assert len(acceleration._loops) == 2
+
+
+class Hesitant(nn.Module):
+    """Decides by what it sees, as no recording can."""
+
+    def forward(self, x):
+        return torch.stack([x.sum(1), -x.sum(1)], 1) * (2 if bool(x.sum() > 0) else 1)
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first"])
+def test_a_model_that_cannot_be_recorded_is_called(keep):
+    x, y = batch((12,), rows=9), torch.arange(9) % 2
+    expected = pgd(Hesitant(), x, y, L2(0.5), steps=12, keep=keep, restarts=2, generator=seeded())
+    found, acceleration = recorded(pgd, Hesitant(), x, y, L2(0.5), steps=12, keep=keep, restarts=2, generator=seeded())
+    assert torch.equal(found, expected)
+    assert len(acceleration.reasons) == 1
+    assert acceleration.reasons[0].startswith("Hesitant is not recorded: ")
+
+
+def test_rows_without_a_gradient_are_reported():
+    def flat(points):
+        return points.sum(1, keepdim=True) * torch.zeros(3) + torch.arange(3.0)
+
+    x, y = batch((12,), rows=5, dtype=torch.float32), torch.full((5,), 2)
+    with pytest.warns(advlib.GradientMaskingWarning, match="5 of 5 rows never had"):
+        recorded(pgd, flat, x, y, Linf(0.1), steps=4)
+
+
+def test_a_trace_sees_every_step():
+    model, x = build((12,)), batch((12,), rows=5)
+    seen = []
+    recorded(pgd, model, x, classes(model, x), Linf(0.1), steps=4, trace=seen.append)
+    assert [entry.step for entry in seen] == [0, 1, 2, 3, 4]
+
+
+def test_nothing_to_do():
+    model, x = build((12,)), batch((12,), rows=5)
+    y = classes(model, x)
+    for keep in ("strongest", "first"):
+        found, _ = recorded(pgd, model, x[:0], y[:0], Linf(0.1), steps=4, keep=keep)
+        assert found.shape == (0, 12)
+        found, _ = recorded(pgd, model, x[:1], y[:1], Linf(0.1), steps=1, keep=keep, generator=seeded())
+        assert torch.equal(found, pgd(model, x[:1], y[:1], Linf(0.1), steps=1, keep=keep, generator=seeded()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "slots"),
+    [(1, None, 1), (5, None, 5), (9, None, 10), (1000, None, 1024), (1000, 64, 64), (600, 1000, 640), (3, 64, 3)],
+)
+def test_few_sizes_are_recorded(rows, most, slots):
+    assert slots_for(rows, most) == slots
+    assert len({slots_for(n, None) for n in range(1, 1025)}) < 40
