@@ -104,7 +104,7 @@ class Acceleration:
 
     def _copied(self, model: nn.Module, sample: Tensor) -> nn.Module:
         try:
-            cheap = _folded(model) if self.fold else copy.deepcopy(model)
+            cheap = self._folded(model) if self.fold else copy.deepcopy(model)
             if self.channels_last:
                 cheap = cheap.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             expected, found = model(sample), cheap(sample)
@@ -115,6 +115,15 @@ class Acceleration:
             self._say(f"{type(model).__name__} is asked itself: {str(error).splitlines()[0]}")
             return model
         return _Lowered(cheap) if self.precision == "bf16" else cheap
+
+    def _folded(self, model: nn.Module) -> nn.Module:
+        from torch.fx.experimental.optimization import fuse
+
+        try:
+            return fuse(model)
+        except Exception as error:  # code that decides by values cannot be followed
+            self._say(f"{type(model).__name__} is not folded: {str(error).splitlines()[0]}")
+            return copy.deepcopy(model)
 
     def _say(self, reason: str) -> None:
         if reason not in self.reasons:
@@ -149,12 +158,6 @@ class _Lowered(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.network(x.to(torch.bfloat16))
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    from torch.fx.experimental.optimization import fuse
-
-    return fuse(model)
 
 
 def _tensors(model: Any) -> Iterator[Tensor]:
