@@ -6,13 +6,14 @@ import copy
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from advlib.evaluator import Evaluator
 from advlib.guarding import guard
@@ -21,14 +22,18 @@ from advlib.replay import RECORDERS, Loop, PlainLoop, Step, outline
 
 Precision = Literal["bf16", "tf32"]
 
+_current: ContextVar[Acceleration | None] = ContextVar("acceleration", default=None)
+
 _LOOPS = 32  # recordings kept at once; each holds a batch of points and a pool of memory
 _SAMPLE = 4  # rows on which a stand-in is compared with its model
 _TOLERANCE = 1e-3  # of the largest logit: folding and another layout change rounding alone
 
 
 @dataclass
-class Acceleration:
-    """What :func:`accelerate` has turned on, and what came of it.
+class Acceleration(AbstractContextManager["Acceleration"]):
+    """What :func:`accelerate` turns on, and what came of it.
+
+    It may be entered again and again, and keeps recordings and copies meanwhile.
 
     Args:
         graphs: Whether steps are recorded and replayed.
@@ -45,6 +50,14 @@ class Acceleration:
     reasons: list[str] = field(default_factory=list)
     _loops: OrderedDict[Any, Loop[Any] | PlainLoop[Any]] = field(default_factory=OrderedDict, repr=False)
     _models: dict[int, tuple[Any, nn.Module, nn.Module]] = field(default_factory=dict, repr=False)
+    _outside: list[Token[Acceleration | None]] = field(default_factory=list, repr=False)
+
+    def __enter__(self) -> Self:
+        self._outside.append(_current.set(self))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _current.reset(self._outside.pop())
 
     def records(self, evaluator: Evaluator) -> bool:
         """Whether steps against this model can be recorded at all."""
@@ -170,22 +183,18 @@ def _places(model: Any) -> tuple[int, ...]:
     return tuple(tensor.data_ptr() for tensor in _tensors(model))
 
 
-_current: ContextVar[Acceleration | None] = ContextVar("acceleration", default=None)
-
-
 def current() -> Acceleration | None:
     """What is turned on here, None outside :func:`accelerate`."""
     return _current.get()
 
 
-@contextmanager
 def accelerate(
     *,
     graphs: bool = True,
     channels_last: bool = True,
     fold: bool = True,
     precision: Precision | None = None,
-) -> Iterator[Acceleration]:
+) -> Acceleration:
     """Makes the attacks called inside it faster.
 
     Steps of the search are recorded once for each shape and replayed, on CUDA devices, where Python and the launches
@@ -197,14 +206,14 @@ def accelerate(
 
     Args:
         graphs: Whether steps are recorded and replayed. A recording repeats tensor operations, not Python: leave it
-            off for a model that decides anything by values or by counters of its own.
+            off for a model that decides anything by counters or flags of its own.
         channels_last: Whether the copy keeps images with their channels last in memory.
         fold: Whether the copy has its batch normalisation folded into the convolutions before it.
         precision: What the search computes in: ``"bf16"`` for a copy in bfloat16, ``"tf32"`` for float32 products in
             TensorFloat-32; None, the default, for the model's own precision. Perturbations are never less than float32.
 
-    Yields:
-        An :class:`Acceleration`, which holds recordings and copies until the context ends.
+    Returns:
+        An :class:`Acceleration`, a context manager. It holds recordings and copies, and may be entered again.
 
     Raises:
         ValueError: If ``precision`` is none of these.
@@ -217,9 +226,4 @@ def accelerate(
     """
     if precision not in (None, *Precision.__args__):  # type: ignore[attr-defined]
         raise ValueError(f"precision must be None, 'bf16' or 'tf32', got {precision!r}")
-    acceleration = Acceleration(graphs, channels_last, fold, precision)
-    token = _current.set(acceleration)
-    try:
-        yield acceleration
-    finally:
-        _current.reset(token)
+    return Acceleration(graphs, channels_last, fold, precision)
