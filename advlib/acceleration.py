@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ from typing_extensions import Self
 from advlib.evaluator import Evaluator
 from advlib.guarding import guard
 from advlib.oracles import Oracle
-from advlib.replay import RECORDERS, Loop, PlainLoop, Step, outline
+from advlib.replay import RECORDERS, Loop, PlainLoop, Pool, Step, outline
 
 Precision = Literal["bf16", "tf32"]
 
@@ -81,7 +82,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         if key not in self._loops:
             name = type(evaluator.model).__name__
             try:
-                self._loops[key] = Loop(step, tree)
+                self._loops[key] = Loop(step, tree, self._pool if kind == "cuda" else None)
             except Exception as error:  # whatever keeps it from being recorded, it can be called
                 self._say(f"{name} is not recorded: {str(error).splitlines()[0]}")
                 self._loops[key] = PlainLoop(step)
@@ -103,6 +104,10 @@ class Acceleration(AbstractContextManager["Acceleration"]):
             with guard(model):
                 known = self._models[id(model)] = (version, model, self._copied(model, x[:_SAMPLE]))
         return known[2]
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return torch.cuda.graph_pool_handle()
 
     @contextmanager
     def products(self) -> Iterator[None]:

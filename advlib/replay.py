@@ -15,7 +15,8 @@ from advlib.noise import Key
 Tree = TypeVar("Tree")
 Step = Callable[[Tree, Key], Tree]
 Leaves = list[Tensor]
-Recorder = Callable[[Callable[[Leaves], Leaves], Leaves], Callable[[], None]]
+Recorder = Callable[[Callable[[Leaves], Leaves], Leaves, "Pool | None"], Callable[[], None]]
+Pool = Any  # a handle of torch.cuda: where the recordings of one acceleration take their memory
 
 
 def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -63,8 +64,11 @@ class _RecordedKey(Key):
         return self.tensor[0], self.tensor[1]
 
 
-def capture(function: Callable[[Leaves], Leaves], static: Leaves) -> Callable[[], None]:
-    """Records a pure function as a CUDA graph that writes its results over its arguments."""
+def capture(function: Callable[[Leaves], Leaves], static: Leaves, pool: Pool | None = None) -> Callable[[], None]:
+    """Records a pure function as a CUDA graph that writes its results over its arguments.
+
+    Graphs may share a pool: since results leave it with each replay, nothing in it outlives one.
+    """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -72,7 +76,7 @@ def capture(function: Callable[[Leaves], Leaves], static: Leaves) -> Callable[[]
             function(static)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         overwrite(static, function(static))
     return graph.replay
 
@@ -95,12 +99,13 @@ class Loop(Generic[Tree]):
     Args:
         step: A pure function of the tree's tensors and of the noise.
         tree: What it is taken on; :meth:`load` says where the loop starts.
+        pool: Where a CUDA graph takes its memory; None for a pool of its own.
 
     Raises:
         Exception: Whatever recording raises.
     """
 
-    def __init__(self, step: Step[Tree], tree: Tree) -> None:
+    def __init__(self, step: Step[Tree], tree: Tree, pool: Pool | None = None) -> None:
         self.tree: Tree = mapped(tree, torch.clone)
         static = leaves(self.tree)
         self._words = torch.zeros(2, dtype=torch.int64, device=static[0].device)
@@ -111,7 +116,7 @@ class Loop(Generic[Tree]):
             return [*leaves(step(mapped(tree, lambda _: next(source)), recorded)), values[-1]]
 
         with recording(), _without_cached_casts():
-            self._replay = RECORDERS[static[0].device.type](function, [*static, self._words])
+            self._replay = RECORDERS[static[0].device.type](function, [*static, self._words], pool)
         self._draws = recorded.drawn  # a key that nothing needs is not drawn
 
     def load(self, tree: Tree, key: Key) -> None:

@@ -1,5 +1,7 @@
 """Acceleration on a CUDA device: graphs, slots and copies find what steps one by one find there."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -161,5 +163,6 @@ def test_recordings_end_with_the_acceleration():
         pgd(model, x, y, L2(0.3), steps=3)
     assert torch.cuda.memory_allocated() > held
     del acceleration
+    gc.collect()
     torch.cuda.synchronize()
     assert torch.cuda.memory_allocated() == held

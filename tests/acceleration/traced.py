@@ -8,7 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from advlib import replay
 
 
-def trace(function: Callable, static: list[torch.Tensor]) -> Callable[[], None]:
+def trace(function: Callable, static: list[torch.Tensor], pool: None) -> Callable[[], None]:
     """Records a pure function as CUDA graphs do: what is no tensor is fixed, and no value may be looked at."""
     graph = make_fx(function)(static)
 
