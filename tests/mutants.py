@@ -1006,21 +1006,39 @@ MUTANTS = [
     Mutant("attacks/fgsm.py", '{"keep": "last", **options}', "{**options}", "tests/attacks/test_gradient_attacks.py"),
     Mutant(
         "attacks/bim.py",
-        "state.query + step, task.x)",
-        "task.x + step, task.x)",
+        "step(state.query, feedback",
+        "step(task.x, feedback",
         "tests/attacks/test_gradient_attacks.py",
     ),
     Mutant(
-        "attacks/bim.py",
-        "task.threat.project(state.query + step, task.x)",
-        "state.query + step",
+        "threats/base.py",
+        "return self.project(torch.addcmul(x_adv, column(length, direction), direction), x)",
+        "return torch.addcmul(x_adv, column(length, direction), direction)",
         "tests/laws/test_geometry.py -k bim",
     ),
     Mutant(
-        "attacks/bim.py",
-        "task.threat.project(state.query + step, task.x)",
-        "task.threat.project(state.query - step, task.x)",
-        "tests/attacks/test_gradient_attacks.py",
+        "threats/base.py",
+        "column(length, direction), direction",
+        "-column(length, direction), direction",
+        "tests/threats/test_step.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "column(length, direction), direction",
+        "length.max(), direction",
+        "tests/threats/test_step.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "direction = self.steepest(grad, x_adv)",
+        "direction = self.steepest(grad)",
+        "tests/threats/test_step.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "self.project(torch.addcmul(x_adv,",
+        "self.project(torch.addcmul(x,",
+        "tests/threats/test_step.py",
     ),
     Mutant(
         "attacks/bim.py",
@@ -1028,16 +1046,7 @@ MUTANTS = [
         "task.threat.scale(task.x)",
         "tests/attacks/test_gradient_attacks.py tests/laws/test_goal.py",
     ),
-    Mutant(
-        "attacks/mim.py",
-        "task.threat.project(point + length * task.threat.steepest(momentum, point), task.x)",
-        "point + length * task.threat.steepest(momentum, point)",
-        "tests/attacks/test_gradient_attacks.py tests/laws/test_geometry.py",
-    ),
-    Mutant(
-        "attacks/mim.py", "point + length * task", "point - length * task", "tests/attacks/test_gradient_attacks.py"
-    ),
-    Mutant("attacks/mim.py", "self.decay * state.momentum + ", "", "tests/attacks/test_gradient_attacks.py"),
+    Mutant("attacks/mim.py", "decay * momentum + ", "", "tests/attacks/test_gradient_attacks.py"),
     Mutant(
         "attacks/mim.py",
         "gradient / column(size, gradient)",
@@ -1047,32 +1056,20 @@ MUTANTS = [
     Mutant("attacks/mim.py", "gradient / column(size, gradient)", "gradient", "tests/attacks/test_gradient_attacks.py"),
     Mutant(
         "attacks/mim.py",
-        "gradient = normalized(feedback.gradient)",
-        "gradient = feedback.gradient",
+        "gradient = normalized(gradient)",
+        "pass",
         "tests/attacks/test_gradient_attacks.py",
     ),
     Mutant(
         "attacks/mim.py",
-        "state.length, momentum)",
-        "state.length, state.momentum)",
+        "step(state.position, momentum,",
+        "step(state.position, state.momentum,",
         "tests/attacks/test_gradient_attacks.py",
     ),
     Mutant(
         "attacks/pgd.py",
-        "task.threat.project(moved, task.x)",
-        "moved",
-        "tests/laws/test_geometry.py -k pgd",
-    ),
-    Mutant(
-        "attacks/pgd.py",
-        "column(length, direction)",
-        "-column(length, direction)",
-        "tests/attacks/test_gradient_attacks.py",
-    ),
-    Mutant(
-        "attacks/pgd.py",
-        "torch.addcmul(state.query,",
-        "torch.addcmul(task.x,",
+        "step(state.query, feedback",
+        "step(task.x, feedback",
         "tests/attacks/test_gradient_attacks.py",
     ),
     Mutant(
@@ -2892,7 +2889,7 @@ MUTANTS = [
     Mutant("evaluation/crossing.py", "wanders = True", "wanders = False", "tests/evaluation/test_schedule.py"),
     Mutant("evaluation/crossing.py", "eps + left * (state.far - eps)", "eps", "tests/evaluation/test_schedule.py"),
     Mutant("evaluation/crossing.py", "(1 - state.step / self.steps)", "1", "tests/evaluation/test_schedule.py"),
-    Mutant("evaluation/crossing.py", "ball.project(moved, task.x)", "moved", "tests/evaluation/test_schedule.py"),
+    Mutant("evaluation/crossing.py", "ball.step(", "task.threat.step(", "tests/evaluation/test_schedule.py"),
     Mutant(
         "evaluation/evaluate.py",
         "if bool(torch.isinf(torch.as_tensor(threat.eps)).any()):",
@@ -4027,14 +4024,14 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/mim.py",
-        "self._moved(here, self.decay, state",
-        "self._moved(here, 1.0, state",
+        "self.decay * state.length",
+        "state.length",
         "tests/attacks/test_transfer_family.py",
     ),
     Mutant(
         "attacks/mim.py",
-        "self._moved(state.position, 1.0, state",
-        "self._moved(state.query, 1.0, state",
+        "task.threat.step(state.position,",
+        "task.threat.step(state.query,",
         "tests/attacks/test_transfer_family.py",
     ),
     Mutant(

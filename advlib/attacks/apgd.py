@@ -68,10 +68,10 @@ class MomentumPGD(Rule[MomentumState]):
         length = torch.where(halve, s.length / 2, s.length)
         point, gradient = choose(halve, best, s.query), choose(halve, best_gradient, feedback.gradient)
 
-        ahead = torch.addcmul(point, column(length, point), threat.steepest(gradient, point))
+        ahead = threat.step(point, gradient, length, task.x)
         # point + 0.75 (ahead - point) + 0.25 (point - previous), but for the first step, which is plain
         share = column(torch.where(first, 0.0, 0.25), point).to(point)
-        query = torch.lerp(threat.project(ahead, task.x), torch.lerp(s.previous, point, 2.0), share)
+        query = torch.lerp(ahead, torch.lerp(s.previous, point, 2.0), share)
 
         shorter = (s.period - self._updates(3)).clamp_min(self._updates(6))
         progress = (best, best_gradient, best_loss, loss, torch.where(check, best_loss, checked_loss))

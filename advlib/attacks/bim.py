@@ -12,7 +12,6 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Threat
-from advlib.threats.base import column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,8 +45,7 @@ class BasicIterative(Rule[BIMState]):
         return BIMState(point, constant_length(self.step_size, self.steps, task))
 
     def update(self, state: BIMState, feedback: Feedback, task: Task, noise: Noise) -> BIMState:
-        step = column(state.length, state.query) * task.threat.steepest(feedback.gradient, state.query)
-        return BIMState(task.threat.project(state.query + step, task.x), state.length)
+        return BIMState(task.threat.step(state.query, feedback.gradient, state.length, task.x), state.length)
 
 
 def bim(

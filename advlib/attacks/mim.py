@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.bim import constant_length
+from advlib.kernels.dispatch import fused, recorded
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
@@ -25,6 +26,17 @@ class MIMState(NamedTuple):
     momentum: Tensor  # (N, ...) decayed sum of gradients, each divided by its L1 norm
     position: Tensor  # (N, ...) where the search is; the query, unless that looks ahead
     step: Tensor  # (N,) updates made
+
+
+def accumulated(momentum: Tensor, gradient: Tensor, decay: float) -> Tensor:
+    """``(N, ...)`` the momentum decayed, plus the gradient over its L1 norm (the paper's equation 6), row by row."""
+    if not recorded(momentum, gradient) and fused("momentum", momentum, gradient):
+        from advlib.kernels import triton_steps
+
+        return triton_steps.momentum(momentum, gradient, decay)
+    gradient = normalized(gradient)
+    size = gradient.flatten(1).abs().sum(1).clamp_min(1)  # at least 1 in every row that is not zero
+    return decay * momentum + gradient / column(size, gradient)
 
 
 @dataclass(frozen=True)
@@ -49,19 +61,13 @@ class MomentumIterative(Rule[MIMState]):
         return MIMState(point, length, torch.zeros_like(point), point, torch.zeros_like(length))
 
     def update(self, state: MIMState, feedback: Feedback, task: Task, noise: Noise) -> MIMState:
-        gradient = normalized(feedback.gradient)
-        size = gradient.flatten(1).abs().sum(1).clamp_min(1)  # at least 1 in every row that is not zero
-        momentum = self.decay * state.momentum + gradient / column(size, gradient)
-        here, step = self._moved(state.position, 1.0, state, momentum, task), state.step + 1
+        momentum = accumulated(state.momentum, feedback.gradient, self.decay)
+        here, step = task.threat.step(state.position, momentum, state.length, task.x), state.step + 1
         query = here
         if self.nesterov:
-            query = choose(step < self.steps, self._moved(here, self.decay, state, momentum, task), here)
+            ahead = task.threat.step(here, momentum, self.decay * state.length, task.x)
+            query = choose(step < self.steps, ahead, here)
         return MIMState(query, state.length, momentum, here, step)
-
-    def _moved(self, point: Tensor, share: float, state: MIMState, momentum: Tensor, task: Task) -> Tensor:
-        """A point moved by a share of a step along the momentum."""
-        length = share * column(state.length, momentum)
-        return task.threat.project(point + length * task.threat.steepest(momentum, point), task.x)
 
 
 def mim(

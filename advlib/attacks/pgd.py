@@ -13,7 +13,6 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Threat
-from advlib.threats.base import column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,9 +47,7 @@ class ProjectedGradient(Rule[PGDState]):
         length, step = state.length, state.step
         if self.step_size is None:
             length, step = self.first / 2 * length * (1 + torch.cos(math.pi * step / self.steps)), step + 1
-        direction = task.threat.steepest(feedback.gradient, state.query)
-        moved = torch.addcmul(state.query, column(length, direction), direction)
-        return PGDState(task.threat.project(moved, task.x), state.length, step)
+        return PGDState(task.threat.step(state.query, feedback.gradient, length, task.x), state.length, step)
 
 
 def pgd(

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from advlib.noise import Noise
 from advlib.search import Feedback, Rule, Task
-from advlib.threats.base import column
 
 
 class CrossingState(NamedTuple):
@@ -50,5 +49,4 @@ class Crossing(Rule[CrossingState]):
         left = (1 - step / (self.shrinking * self.steps)).clamp_min(0)
         ball = task.threat.resized(eps + left * (state.far - eps))
         length = self.step_size * task.threat.scale(task.x) * (1 - state.step / self.steps)
-        moved = torch.addcmul(state.query, column(length, state.query), ball.steepest(feedback.gradient, state.query))
-        return CrossingState(ball.project(moved, task.x), state.far, step)
+        return CrossingState(ball.step(state.query, feedback.gradient, length, task.x), state.far, step)

@@ -171,6 +171,18 @@ class Threat(ABC):
             x_adv: ``(N, ...)`` where the step starts. Sparse steps then skip features with no room to move.
         """
 
+    def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
+        """The point that a step along the steepest direction leads to, projected.
+
+        Args:
+            x_adv: ``(N, ...)`` where the step starts.
+            grad: ``(N, ...)`` finite gradients.
+            length: ``(N,)`` lengths of the steps in this norm.
+            x: ``(N, ...)`` centres, within the bounds.
+        """
+        direction = self.steepest(grad, x_adv)
+        return self.project(torch.addcmul(x_adv, column(length, direction), direction), x)
+
     @abstractmethod
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         """The point of ball ∩ bounds ∩ mask where the linear function ``<grad, x_adv>`` is largest.

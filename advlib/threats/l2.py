@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from advlib.kernels.dispatch import fused, recorded
 from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat, column, normalized, room
@@ -67,6 +68,10 @@ class L2(Threat):
     p: ClassVar[float] = 2.0
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        if not recorded(x_adv) and fused("l2_project", x_adv, x):
+            from advlib.kernels import triton_steps
+
+            return triton_steps.l2_project(x_adv, x, self.radius(x).flatten(), *self.box(x))
         box = self.box(x)
         boxed = torch.clamp(x_adv, *box)
         radius = self.radius(x).flatten(1)
@@ -89,6 +94,13 @@ class L2(Threat):
         grad = normalized(grad)
         length = _norm(grad.flatten(1)).clamp_min(1)  # at least 1 in every row that is not zero
         return grad / column(length, grad)
+
+    def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
+        if recorded(x_adv, grad) or not fused("l2_step", x_adv, grad, x):
+            return super().step(x_adv, grad, length, x)
+        from advlib.kernels import triton_steps
+
+        return triton_steps.l2_step(x_adv, grad, length, x, self.radius(x).flatten(), *self.box(x))
 
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         box = self.box(x)

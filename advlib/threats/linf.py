@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from advlib.kernels.dispatch import fused, recorded
 from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat
@@ -57,6 +58,13 @@ class Linf(Threat):
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
         return grad.sign()
+
+    def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
+        if recorded(x_adv, grad) or not fused("linf_step", x_adv, grad, x):
+            return super().step(x_adv, grad, length, x)
+        from advlib.kernels import triton_steps
+
+        return triton_steps.linf_step(x_adv, grad, length, *self.box(x))
 
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
