@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from advlib.guarding import guard
 from advlib.oracles import Oracle
 from advlib.replay import RECORDERS, Loop, PlainLoop, Pool, Step, outline
 
-Precision = Literal["bf16", "tf32"]
+PRECISIONS = ("bf16", "tf32")  # that a search may be told to compute in
 
 _current: ContextVar[Acceleration | None] = ContextVar("acceleration", default=None)
 
@@ -32,7 +32,7 @@ _TOLERANCE = 1e-3  # of the largest logit: folding and another layout change rou
 
 @dataclass
 class Acceleration(AbstractContextManager["Acceleration"]):
-    """What :func:`accelerate` turns on, and what came of it.
+    """What :func:`advlib.accelerate` turns on, and what came of it.
 
     It may be entered again and again, and keeps recordings and copies meanwhile.
 
@@ -47,11 +47,13 @@ class Acceleration(AbstractContextManager["Acceleration"]):
     graphs: bool
     channels_last: bool
     fold: bool
-    precision: Precision | None
-    reasons: list[str] = field(default_factory=list)
-    _loops: OrderedDict[Any, Loop[Any] | PlainLoop[Any]] = field(default_factory=OrderedDict, repr=False)
-    _models: dict[int, tuple[Any, nn.Module, nn.Module]] = field(default_factory=dict, repr=False)
-    _outside: list[Token[Acceleration | None]] = field(default_factory=list, repr=False)
+    precision: str | None
+    reasons: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._loops: OrderedDict[Any, Loop[Any] | PlainLoop[Any]] = OrderedDict()
+        self._models: dict[int, tuple[Any, nn.Module, nn.Module]] = {}
+        self._outside: list[Token[Acceleration | None]] = []
 
     def __enter__(self) -> Self:
         self._outside.append(_current.set(self))
@@ -198,7 +200,7 @@ def accelerate(
     graphs: bool = True,
     channels_last: bool = True,
     fold: bool = True,
-    precision: Precision | None = None,
+    precision: str | None = None,
 ) -> Acceleration:
     """Makes the attacks called inside it faster.
 
@@ -218,7 +220,7 @@ def accelerate(
             TensorFloat-32; None, the default, for the model's own precision. Perturbations are never less than float32.
 
     Returns:
-        An :class:`Acceleration`, a context manager. It holds recordings and copies, and may be entered again.
+        An :class:`~advlib.acceleration.Acceleration`, a context manager. It holds recordings and copies, and may be entered again.
 
     Raises:
         ValueError: If ``precision`` is none of these.
@@ -229,6 +231,6 @@ def accelerate(
         >>> acceleration.reasons
         []
     """
-    if precision not in (None, *Precision.__args__):  # type: ignore[attr-defined]
+    if precision not in (None, *PRECISIONS):
         raise ValueError(f"precision must be None, 'bf16' or 'tf32', got {precision!r}")
     return Acceleration(graphs, channels_last, fold, precision)
