@@ -314,10 +314,9 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             backwards: ``(n,)`` backward passes.
             moved: ``(n,)`` questions whose gradient was not zero.
         """
-        for total, part in zip(
-            (self._forwards, self._backwards, self._moved), (forwards, backwards, moved), strict=True
-        ):
-            total.index_add_(0, row, part)
+        self._forwards.index_add_(0, row, forwards)
+        self._backwards.index_add_(0, row, backwards)
+        self._moved.index_add_(0, row, moved)
 
     def _count(self, row: Tensor | None, forwards: int = 0, backwards: int = 0) -> None:
         """Counts passes; as numbers while the same rows are asked, since even small tensor operations take time."""

@@ -8,7 +8,8 @@ from torch import nn
 
 import advlib
 from advlib import L2, Linf, pgd
-from tests.acceleration.test_slots import ALONE, SETTINGS, steps
+from tests.acceleration.test_every_attack import ALONE, steps
+from tests.acceleration.test_slots import SETTINGS
 from tests.acceleration.test_stand_ins import network, problem
 from tests.laws.table import batch, build, call, classes, every, seeded
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+import advlib
 from advlib import replay
 
 
@@ -17,3 +18,10 @@ def trace(function: Callable, static: list[torch.Tensor], pool: None) -> Callabl
             replay.overwrite(static, graph(static))
 
     return again
+
+
+def recorded(function, *args, **settings):
+    """What a call finds where steps are recorded, and what is said of it."""
+    with advlib.accelerate(fold=False, channels_last=False) as acceleration:
+        found = function(*args, **settings)
+    return found, acceleration
