@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from advlib.evaluator import Evaluator
 from advlib.guarding import guard
 from advlib.oracles import Oracle
 from advlib.replay import RECORDERS, Loop, PlainLoop, Pool, Step, outline
+
+_Loops = OrderedDict[Any, "Loop[Any] | None"]  # None for what cannot be recorded
 
 PRECISIONS = ("bf16", "tf32")  # that a search may be told to compute in
 
@@ -51,7 +54,8 @@ class Acceleration(AbstractContextManager["Acceleration"]):
     reasons: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._loops: OrderedDict[Any, Loop[Any] | PlainLoop[Any]] = OrderedDict()
+        self._loops: _Loops = OrderedDict()
+        self._passing: WeakKeyDictionary[Evaluator, _Loops] = WeakKeyDictionary()  # that end with their call
         self._models: dict[int, tuple[Any, nn.Module, nn.Module]] = {}
         self._outside: list[Token[Acceleration | None]] = []
 
@@ -75,30 +79,34 @@ class Acceleration(AbstractContextManager["Acceleration"]):
             evaluator: Who is asked.
             by: What else decides what the step does.
         """
-        kind = tree.live.device.type
+        model, kind = evaluator.model, tree.live.device.type
         casts = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
-        # what a plain function reads may be replaced from one call to the next
-        model = evaluator.model if isinstance(evaluator.model, nn.Module) else evaluator
         asked = (model, evaluator.loss, evaluator.gradient, evaluator.logits_of, evaluator.targeted)
-        key = (*(_Same(part) for part in (*asked, *by)), casts, _places(evaluator.model), outline(tree))
-        if key not in self._loops:
-            name = type(evaluator.model).__name__
+        key = (*(_Same(part) for part in (*asked, *by)), casts, _places(model), outline(tree))
+        # what a plain function reads may be replaced from one call to the next, and some rules are made for one call
+        lasts = isinstance(model, nn.Module) and all(_by_value(part) for part in by)
+        loops = self._loops if lasts else self._passing.setdefault(evaluator, OrderedDict())
+        if key not in loops:
             try:
-                self._loops[key] = Loop(step, tree, self._pool if kind == "cuda" else None)
+                loops[key] = Loop(step, tree, self._pool if kind == "cuda" else None)
             except Exception as error:  # whatever keeps it from being recorded, it can be called
-                self._say(f"{name} is not recorded: {str(error).splitlines()[0]}")
-                self._loops[key] = PlainLoop(step)
-            if len(self._loops) > _LOOPS:
-                self._loops.popitem(last=False)
-        self._loops.move_to_end(key)
-        return self._loops[key]
+                self._say(f"{type(model).__name__} is not recorded: {str(error).splitlines()[0]}")
+                loops[key] = None
+            if len(loops) > _LOOPS:
+                loops.popitem(last=False)
+        loops.move_to_end(key)
+        return loops[key] or PlainLoop(step)
 
     def stand_in(self, model: Any, x: Tensor) -> Any:
         """What the search may ask in place of a model: a cheaper copy where it is frozen, or the model itself."""
-        if not (self.channels_last or self.fold or self.precision == "bf16") or not isinstance(model, nn.Module):
+        wanted = self.channels_last or self.fold or self.precision == "bf16"
+        if not wanted or not isinstance(model, nn.Module) or len(x) == 0:
             return model
         if any(module.training for module in model.modules()):
             self._say(f"{type(model).__name__} is asked itself, being in training mode: call model.eval()")
+            return model
+        if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+            self._say(f"{type(model).__name__} is asked itself, since its hooks might not see a copy: remove them")
             return model
         version = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in _tensors(model))
         known = self._models.get(id(model))
@@ -148,6 +156,11 @@ class Acceleration(AbstractContextManager["Acceleration"]):
     def _say(self, reason: str) -> None:
         if reason not in self.reasons:
             self.reasons.append(reason)
+
+
+def _by_value(part: object) -> bool:
+    """Whether another object of the same content is equal to this one."""
+    return isinstance(part, Hashable) and type(part).__hash__ is not object.__hash__
 
 
 class _Same:
@@ -220,7 +233,8 @@ def accelerate(
             TensorFloat-32; None, the default, for the model's own precision. Perturbations are never less than float32.
 
     Returns:
-        An :class:`~advlib.acceleration.Acceleration`, a context manager. It holds recordings and copies, and may be entered again.
+        An :class:`~advlib.acceleration.Acceleration`, a context manager that may be entered again. It holds recordings
+        and copies.
 
     Raises:
         ValueError: If ``precision`` is none of these.

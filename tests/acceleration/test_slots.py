@@ -1,5 +1,7 @@
 """Recorded steps find what steps one by one find, whatever the rule, the batch and the restarts."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -97,14 +99,29 @@ def test_a_plain_function_is_recorded_for_one_call_alone():
     network, x = build((12,)), batch((12,), rows=9)
     y = classes(network, x)
     weights = [1.0]
+
+    def model(points):
+        return network(points) * weights[0]
+
     with advlib.accelerate() as acceleration:
         for weights[0] in (1.0, -1.0):
-            scale = torch.tensor(weights[0])
-            model = lambda points: network(points) * weights[0] * scale  # noqa: B023, E731
             found = pgd(model, x, y, Linf(0.1), steps=3, generator=seeded())
             with advlib.accelerate(graphs=False):
                 assert torch.equal(found, pgd(model, x, y, Linf(0.1), steps=3, generator=seeded()))
-    assert len(acceleration._loops) == 2
+        gc.collect()
+        assert len(acceleration._loops) == len(acceleration._passing) == 0
+    assert acceleration.reasons == []
+
+
+def test_a_rule_made_for_one_call_is_recorded_for_it_alone():
+    model, x = build((12,)), batch((12,), rows=9)
+    y = classes(model, x)
+    expected = advlib.apgd(model, x, y, Linf(0.1), steps=3, loss="dlr", targets=3, generator=seeded())
+    with advlib.accelerate() as acceleration:
+        found = advlib.apgd(model, x, y, Linf(0.1), steps=3, loss="dlr", targets=3, generator=seeded())
+        gc.collect()
+        assert len(acceleration._loops) == len(acceleration._passing) == 0
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
 class Hesitant(nn.Module):

@@ -146,6 +146,30 @@ def test_training_needs_no_confirmation_and_no_copy():
     assert model.training
 
 
+def test_hooks_see_every_question():
+    model = network()
+    x, y = problem(model)
+    seen = []
+    handle = model[0].register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    with advlib.accelerate() as acceleration:
+        pgd(model, x, y, Linf(0.05), steps=3)
+        assert len(seen) == 4
+        assert acceleration.reasons == ["Sequential is asked itself, since its hooks might not see a copy: remove them"]
+        handle.remove()
+        assert acceleration.stand_in(model, x) is not model
+        handle = model[3].register_forward_pre_hook(lambda module, inputs: None)
+        assert acceleration.stand_in(model, x) is model
+
+
+def test_no_rows_need_no_copy():
+    model = network()
+    x, _ = problem(model)
+    with advlib.accelerate() as acceleration:
+        assert acceleration.stand_in(model, x[:0]) is model
+        assert acceleration.stand_in(model, x) is not model
+    assert acceleration.reasons == []
+
+
 def test_a_copy_follows_its_model():
     model = network(torch.float64)
     x, _ = problem(model)
