@@ -14,7 +14,7 @@ from advlib.slots import slots_for
 from tests.acceleration.traced import recorded
 from tests.laws.table import batch, build, classes, seeded
 
-pytestmark = pytest.mark.usefixtures("recorded_on_cpu")
+pytestmark = [pytest.mark.usefixtures("recorded_on_cpu"), pytest.mark.timeout(40)]  # a slot that never ends hangs
 
 SETTINGS = [
     {"keep": keep, "restarts": restarts, "batch_size": size}

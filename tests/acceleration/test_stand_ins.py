@@ -14,6 +14,8 @@ from tests.laws.table import seeded
 
 SHAPE = (3, 8, 8)
 
+pytestmark = pytest.mark.timeout(40)
+
 
 def network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """Convolutions and batch normalisations with statistics of their own."""
