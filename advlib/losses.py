@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from advlib.kernels import margins
+from advlib.kernels.margins import pick
+
 
 class Loss(Protocol):
     """A callable ``loss(output, y, target=None) -> (N,)``, larger as the attack comes nearer to success."""
@@ -40,22 +43,6 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Te
     return -functional.cross_entropy(logits, target, reduction="none")
 
 
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    return values.gather(1, index.unsqueeze(1)).squeeze(1)
-
-
-def _best_other(values: Tensor, index: Tensor) -> Tensor:
-    return values.scatter(1, index.unsqueeze(1), -torch.inf).amax(1)
-
-
-def _lead(values: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """How far the class wanted is ahead of the class to beat."""
-    if target is None:
-        return _best_other(values, y) - _pick(values, y)
-    rival = torch.where(y == target, _best_other(values, target), _pick(values, y))
-    return _pick(values, target) - rival
-
-
 def margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     """The best other logit minus the true one (Carlini & Wagner, 1608.04644): positive once the model errs.
 
@@ -63,7 +50,7 @@ def margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         >>> margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1]))
         tensor([-1.])
     """
-    return _lead(logits, y, target)
+    return margins.margin(logits, y, target)
 
 
 def probability_margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
@@ -73,7 +60,7 @@ def probability_margin(logits: Tensor, y: Tensor, target: Tensor | None = None) 
         >>> probability_margin(torch.zeros(1, 2), torch.tensor([1]))
         tensor([0.])
     """
-    return _lead(logits.softmax(1), y, target)
+    return margins.probability_margin(logits, y, target)
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
@@ -95,9 +82,7 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
             f"dlr compares {needed} classes or more{' with a target' if target is not None else ''}, the model "
             f"has {logits.shape[1]}: use loss='margin'"
         )
-    top = logits.topk(needed, dim=1).values
-    floor = top[:, 2] if target is None else (top[:, 2] + top[:, 3]) / 2
-    return _lead(logits, y, target) / (top[:, 0] - floor + 1e-12)  # 1e-12: the authors' code
+    return margins.dlr(logits, y, target)
 
 
 def log_odds(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
@@ -111,7 +96,7 @@ def log_odds(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         tensor([100.])
     """
     aim = logits.scatter(1, y.unsqueeze(1), -torch.inf).argmax(1) if target is None else target
-    return _pick(logits, aim) - logits.scatter(1, aim.unsqueeze(1), -torch.inf).logsumexp(1)
+    return pick(logits, aim) - logits.scatter(1, aim.unsqueeze(1), -torch.inf).logsumexp(1)
 
 
 def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from advlib.kernels.dispatch import fused
+
 _WORD = 0xFFFFFFFF
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # Salmon et al. 2011, table 2
@@ -20,12 +22,14 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _UNIT = 2.0**-24  # 24 bits: exact in float32, so every dtype sees the same numbers
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+def philox(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int | Tensor, int | Tensor]
+) -> tuple[Tensor, ...]:
     """Returns the four 32-bit words of Philox4x32-10 as int64 tensors.
 
     Args:
         counter: Four broadcastable int64 tensors holding values in [0, 2**32).
-        key: Two values in [0, 2**32).
+        key: Two values in [0, 2**32), numbers or int64 tensors.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -97,6 +101,10 @@ class Noise(NamedTuple):
 
     def uniform(self, like: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) with the shape, dtype and device of ``like``, ``(N, ...)``."""
+        if fused("uniform", like):
+            from advlib.kernels import triton_noise
+
+            return triton_noise.uniform(like, self.row, self.restart + (self.branch << 16), self.step, self.key.words)
         features = math.prod(like.shape[1:])
         words = self._words(features).flatten(1)[:, :features]
         return ((words >> 8).to(like.dtype) * _UNIT).reshape(like.shape)

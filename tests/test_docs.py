@@ -12,6 +12,7 @@ from torch import nn
 from advlib import L1, L2, Linf, pgd, uniform_noise
 from advlib.attacks.apgd import AutoPGD
 from advlib.attacks.bim import BasicIterative
+from advlib.attacks.carlini_wagner import CarliniWagner
 from advlib.attacks.fab import FastAdaptiveBoundary
 from advlib.attacks.mim import MomentumIterative
 from advlib.attacks.pgd import ProjectedGradient
@@ -118,7 +119,7 @@ def minimum_norm(sketches):
     """Rule, steps, loss, and how much farther than the closed form its points may be: median and largest."""
     return {
         "ddn": (sketches.DDN(200), 200, "cross_entropy", 1.002, 1.01),
-        "cw": (sketches.CarliniWagner(100, learning_rate=0.002), 900, "margin", 1.01, 1.4),
+        "cw": (CarliniWagner(100, 1.0), 900, "margin", 1.002, 1.1),
         "fab": (FastAdaptiveBoundary(20), 20, "cross_entropy", 1.002, 1.002),
     }
 
@@ -142,7 +143,7 @@ def smallest(victim, rule, steps, **options):
 
 def test_minimum_norm_sketches_agree_on_a_network(victim, sketches):
     ddn = smallest(victim, sketches.DDN(100), 100)
-    cw = smallest(victim, sketches.CarliniWagner(40), 240, loss="margin")
+    cw = smallest(victim, CarliniWagner(27, 1.0), 240, loss="margin")
     fab = smallest(victim, FastAdaptiveBoundary(30), 30)
     for result in (ddn, cw, fab):
         assert bool(result.success.all())
@@ -159,18 +160,9 @@ def test_fab_without_the_bounds_misses_rows(victim, monkeypatch):
     assert smallest(victim, FastAdaptiveBoundary(30), 30).success.float().mean() < 1
 
 
-def test_carlini_wagner_hardly_moves_pixels_at_the_ends_of_the_bounds(victim, sketches):
-    free, stuck = (
-        smallest(victim, sketches.CarliniWagner(40, inside=inside), 240, loss="margin") for inside in (0.99, 0.999999)
-    )
-    black = victim["x"] == 0
-    assert free.x_adv[black].mean() > 100 * stuck.x_adv[black].mean()
-    assert free.distance.median() < stuck.distance.median()
-
-
 def test_minimum_norm_sketches_leave_alone_what_is_wrong_already(victim, sketches):
     wrong = {**victim, "y": (victim["model"](victim["x"]).argmax(1) + 1) % 10}
-    rules = (sketches.DDN(5), sketches.CarliniWagner(5), FastAdaptiveBoundary(5))
+    rules = (sketches.DDN(5), CarliniWagner(5, 1.0), FastAdaptiveBoundary(5))
     for rule in rules:
         assert torch.equal(smallest(wrong, rule, 5, loss="margin").x_adv, victim["x"])
 
@@ -204,10 +196,10 @@ def sketched_rules(sketches):
     return {
         "apgd": (AutoPGD(8), {}),
         "ddn": (sketches.DDN(8), {"keep": "nearest"}),
-        "cw": (sketches.CarliniWagner(4), {"keep": "nearest", "loss": "margin"}),
+        "cw": (CarliniWagner(4, 1.0), {"keep": "nearest", "loss": "margin"}),
         "fab": (FastAdaptiveBoundary(8), {"keep": "nearest"}),
         "square": (SquareSearch(8), {"loss": "margin"}),
-        "nesterov": (sketches.Nesterov(0.02), {}),
+        "nesterov": (MomentumIterative(8, 0.02, 1.0, nesterov=True), {}),
     }
 
 
@@ -240,11 +232,6 @@ def test_update_traces_as_one_graph(victim, sketches, name):
         traced = torch.compile(rule.update, fullgraph=True, backend="eager")(state, feedback, task, noise)
         for a, b in zip(traced, rule.update(state, feedback, task, noise), strict=True):
             torch.testing.assert_close(a, b)
-
-
-def test_lbfgs_counts_what_each_row_takes(victim, sketches):
-    assert bool((victim["model"](sketches.x_adv).argmax(1) != victim["y"][:4]).all())
-    assert len(set(sketches.forwards.tolist())) > 1
 
 
 def test_the_page_on_transfer_shows_what_transfers(victim, capsys):

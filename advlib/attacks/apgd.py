@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.targets import search_targets
+from advlib.kernels.bookkeeping import extrapolate, keep_better
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
@@ -56,7 +57,7 @@ class MomentumPGD(Rule[MomentumState]):
     def update(self, state: MomentumState, feedback: Feedback, task: Task, noise: Noise) -> MomentumState:
         s, loss, threat = state, feedback.loss, task.threat
         first, better = s.step == 0, loss > s.best_loss
-        best, best_gradient = choose(better, s.query, s.best), choose(better, feedback.gradient, s.best_gradient)
+        best, best_gradient = keep_better(better, (s.query, feedback.gradient), (s.best, s.best_gradient))
         best_loss = torch.where(better, loss, s.best_loss)
         checked_loss = torch.where(first, loss, s.checked_loss)
         since, gains = s.since + ~first, s.gains + (~first & (loss > s.loss))
@@ -66,12 +67,11 @@ class MomentumPGD(Rule[MomentumState]):
         stalled = (gains < 0.75 * s.period) | (s.kept & (best_loss <= checked_loss))
         halve = check & stalled
         length = torch.where(halve, s.length / 2, s.length)
-        point, gradient = choose(halve, best, s.query), choose(halve, best_gradient, feedback.gradient)
+        point, gradient = keep_better(halve, (best, best_gradient), (s.query, feedback.gradient))
 
         ahead = threat.step(point, gradient, length, task.x)
         # point + 0.75 (ahead - point) + 0.25 (point - previous), but for the first step, which is plain
-        share = column(torch.where(first, 0.0, 0.25), point).to(point)
-        query = torch.lerp(ahead, torch.lerp(s.previous, point, 2.0), share)
+        query = extrapolate(ahead, s.previous, point, torch.where(first, 0.0, 0.25))
 
         shorter = (s.period - self._updates(3)).clamp_min(self._updates(6))
         progress = (best, best_gradient, best_loss, loss, torch.where(check, best_loss, checked_loss))
@@ -122,7 +122,7 @@ class SparsePGD(Rule[SparseState]):
     def update(self, state: SparseState, feedback: Feedback, task: Task, noise: Noise) -> SparseState:
         s, loss, x, step = state, feedback.loss, task.x, state.step + 1
         better = loss > s.best_loss
-        best, best_gradient = choose(better, s.query, s.best), choose(better, feedback.gradient, s.best_gradient)
+        best, best_gradient = keep_better(better, (s.query, feedback.gradient), (s.best, s.best_gradient))
         best_loss = torch.where(better, loss, s.best_loss)
 
         ball, eps = self._ball(task, step), self._radius(task, step)
@@ -132,7 +132,7 @@ class SparsePGD(Rule[SparseState]):
         length = torch.where(check, torch.maximum(s.length / 1.5, eps / 10), s.length)
         length = torch.where(sparser, eps, length)
         moves = torch.where(check, changed / 1.5, s.moves)
-        point, gradient = choose(sparser, best, s.query), choose(sparser, best_gradient, feedback.gradient)
+        point, gradient = keep_better(sparser, (best, best_gradient), (s.query, feedback.gradient))
 
         way = _steepest_features(movable(ball, gradient, point), moves).sign()
         each = length / way.flatten(1).abs().sum(1).clamp_min(1)

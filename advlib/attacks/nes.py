@@ -15,7 +15,7 @@ from advlib.threats import Threat
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_STEPS_TO_THE_BORDER = 5  # the paper's step of 0.01 where eps is 0.05
+_STEPS_TO_THE_BORDER = 5  # a step of 0.01 where eps is 0.05: the authors' code, as are the defaults below
 
 
 def nes(
@@ -36,7 +36,7 @@ def nes(
 
     Solves, per example, ``max loss(model(x_adv), y)`` over ball, bounds and mask: :func:`~advlib.attacks.mim` along
     gradients from ``samples`` pairs of points, normally distributed around the one that a step is at. These may be
-    outside ball and bounds; what comes back is inside.
+    outside ball and bounds; what comes back is inside. The authors' code also halves its steps while the loss stalls.
 
     Args:
         model: Callable from ``(N, ...)`` inputs to ``(N, C)`` logits.
@@ -45,12 +45,12 @@ def nes(
         threat: The norm ball, in the units of ``x``.
         steps: Updates of one run, each of ``1 + 2 * samples`` queries; the last point takes one more.
         step_size: Length of a step in the norm of ``threat`` (for L0, in the units of ``x``). None means ``eps / 5``,
-            as in the paper (for L0, four fifths of the bounds' width).
-        samples: Pairs of points a step (25, as in the paper).
-        delta: Standard deviation of these points in each feature (0.001, as in the paper).
-        decay: What is kept of the momentum at each step (0.9, as in the paper). As in ``mim``, every gradient comes
-            with the same weight.
-        loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable. The paper's is
+            the authors' 0.01 where ``eps`` is 0.05 (for L0, four fifths of the bounds' width).
+        samples: Pairs of points a step (25: the authors' population of 50).
+        delta: Standard deviation of these points in each feature (0.001, as the authors').
+        decay: What is kept of the momentum at each step (0.9, as the authors'). As in ``mim``, gradients are of one
+            length, and none is scaled down by what is not kept.
+        loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable. The authors' is
             ``"cross_entropy"``, which found less.
         **options: Any of :class:`~advlib.search.SearchOptions`. ``keep`` defaults to ``"first"``: a row's queries end
             with the step of its first success.

@@ -15,7 +15,7 @@ from advlib.search import Feedback, Rule, Task
 from advlib.threats import Patch, Placement
 from advlib.threats.base import choose
 
-_MOVES_EVERY = 5  # proposals: one move after four squares, as in the paper
+_MOVES_EVERY = 5  # proposals: one move after four squares; the authors' moves become rarer after each 1,000 queries
 _FARTHEST = 0.75  # of the image, how far the first moves go at most; this and the next as in the authors' experiments
 _SQUARES = 100  # of which the first content is made
 

@@ -19,7 +19,7 @@ from advlib.threats.base import choose, tensor_like
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_MOMENTS = (50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: the paper's schedule, and by what
+_MOMENTS = (50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: the authors' schedule, and by what
 _DIVISORS = (2, 4, 5, 6, 8, 10, 12, 15, 20)  # the share of exchanged pixels is divided until, and after, each of them
 
 
@@ -75,7 +75,7 @@ class SparseSearch(Rule[SparseState]):
 
     def shares(self, step: Tensor) -> Tensor:
         """The share of the changed units, ``(N,)``, that is exchanged after ``step`` proposals."""
-        passed = (10_000 * step.unsqueeze(1) > step.new_tensor(_MOMENTS) * self.steps).sum(1)
+        passed = (10_000 * step.unsqueeze(1) >= step.new_tensor(_MOMENTS) * self.steps).sum(1)
         return self.share / step.new_tensor(_DIVISORS)[passed]
 
 
@@ -156,11 +156,13 @@ def sparse_rs(
         x: Clean inputs, ``(N, ...)``, float32 or float64, within ``threat.bounds``.
         y: ``(N,)`` integer labels: the true classes, or the wanted ones if ``targeted``.
         threat: An :class:`~advlib.threats.L0` ball with finite bounds, or an upright :class:`~advlib.threats.Patch`.
-        steps: Proposals (10,000, as in the paper); the clean input is asked about before them, and the last one after.
+        steps: Proposals (10,000, as in the paper; 100,000 in its targeted attacks, 50,000 on patches); the clean input
+            is asked about before them, and the last one after.
         alpha: Share of the changed features that is exchanged, divided by 2 at first and by 20 in the end; or of the
             patch that is painted at first. None means 0.3, or 0.4 of a patch, as in the paper's untargeted attacks; it
             takes 0.1 in targeted ones.
-        loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable.
+        loss: What is increased: a name from :data:`advlib.losses.LOSSES`, or a callable. The authors take
+            ``"cross_entropy"`` in targeted attacks.
         **options: Any of :class:`~advlib.search.SearchOptions`, such as ``targeted`` or ``generator``. ``keep``
             defaults to ``"first"``: a row's queries end with its first success.
 

@@ -10,6 +10,10 @@ with both sums positive. Two facts find it:
 - Each feature of a best pair can be chosen so that no third one exceeds it in both coordinates. A sort and two
   running maxima find all features that fewer than two others exceed. There are few but where the coordinates are
   opposed, and then all of them are compared, a block at a time.
+
+The Triton kernel takes the same short list, and compares all pairs of a row that the list does not settle. Its pairs
+and scores are the reference's; but of pairs that are equally good it takes the one whose features come first, on the
+short list by their order there, else by their indices, and the reference one of its own.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from advlib.kernels.dispatch import fused
 from advlib.kernels.looks import may_wait
 
 _LIST = 5  # features on the short list; torch's topk is several times slower above D / 64
 _FRONT = 64  # features on the front up to which rows are compared together
 _BLOCK = 2**20  # pairs looked at at once
+_FEATURES = 4096  # above, comparing all pairs of a row is too slow, and a row too long for a program
 
 
 class Pair(NamedTuple):
@@ -44,6 +50,15 @@ def best_pair(a: Tensor, b: Tensor) -> Pair:
     if a.shape[1] < 2 or len(a) == 0:
         nowhere = torch.zeros(len(a), dtype=torch.int64, device=a.device)
         return Pair(nowhere, nowhere, nowhere.to(a.dtype))
+    if a.shape[1] <= _FEATURES and fused("best_pair", a, b):
+        from advlib.kernels import triton_pairs
+
+        return Pair(*triton_pairs.best_pair(a, b, _LIST))
+    return search_pair(a, b)
+
+
+def search_pair(a: Tensor, b: Tensor) -> Pair:
+    """The best pair of each row, of one row or more and two features or more: the reference."""
     a_gain, b_gain = a.relu(), b.relu()
     lead = (a_gain * b_gain).argmax(1, keepdim=True)
     v, w = (_inverse(gain.gather(1, lead)) for gain in (a_gain, b_gain))

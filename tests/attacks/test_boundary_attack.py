@@ -67,7 +67,8 @@ def test_the_step_towards_x_is_at_most_half_the_way():
         return torch.cat([0 * lead, lead], dim=1)
 
     seen, _ = asked(model, X, L2(math.inf, WIDE), init=INIT, queries=100, nearer=0.4)
-    lengths = torch.stack(seen)[20:99].norm(dim=1)
+    lengths = torch.stack(seen)[8:99].norm(dim=1)  # from the end of the bisection
+    assert (lengths[1:4] / lengths[:3]).tolist() == pytest.approx([0.6, 1 - 0.4 * 1.05**3, 0.5])
     assert (lengths[1:] / lengths[:-1]).min() >= 0.5 - 1e-9
 
 

@@ -53,6 +53,16 @@ def test_the_weights_that_are_tried(c, tried):
             assert weight_of(x_adv[0]) <= 1.001 * min(enough)
 
 
+def test_a_search_begins_at_the_lowest_point_of_the_one_before():
+    first, _ = asked(L2(math.inf, WIDE), steps=5, searches=1)
+    both, _ = asked(L2(math.inf, WIDE), steps=10, searches=2)
+    assert both[:5] == first
+    margin = points(*first) @ points(3.0, 4.0) - 1
+    values = points(*first).square().sum(1) + nn.functional.softplus(-margin)
+    assert values.argmin() > 0
+    assert both[5] == first[values.argmin()]
+
+
 def test_as_near_as_the_closed_form():
     found, least = beside_the_closed_form(lbfgs, L2, steps=100)
     assert (found / least).max() < 1.001
@@ -124,8 +134,8 @@ def test_rows_that_are_wrong_already_are_asked_about_once():
 
 def test_other_gradients_other_outputs():
     source = advlib.gradients.finite_differences()
-    x_adv = lbfgs(halfspace, ORIGIN, Y, L2(math.inf, WIDE), steps=100, gradient=source)
-    assert x_adv.norm().item() == pytest.approx(0.2, rel=0.01)
+    x_adv = lbfgs(lambda z: halfspace(z.detach()), ORIGIN, Y, L2(math.inf, WIDE), steps=100, gradient=source)
+    assert x_adv.norm().item() == pytest.approx(0.2, rel=0.01)  # autograd has none to give
     x_adv = lbfgs(lambda z: {"scores": halfspace(z)}, ORIGIN, Y, L2(math.inf, WIDE), logits_of=lambda o: o["scores"])
     assert x_adv.norm().item() == pytest.approx(0.2, rel=0.01)
 

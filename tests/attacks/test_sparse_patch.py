@@ -50,6 +50,8 @@ def test_squares_and_every_fifth_time_a_move():
     first, corner = states[0].content, states[0].corner
     assert ((first == 0) | (first == 1)).all()
     assert 0.3 < first.mean() < 0.7
+    colors = [len(set(map(tuple, patch.flatten(1).T.tolist()))) for patch in first]
+    assert max(colors) > 2  # of several squares
     assert corner.min() == 0
     assert corner.amax(0).tolist() == [5, 6]
     for row in range(len(X)):

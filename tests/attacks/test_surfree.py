@@ -80,6 +80,23 @@ def test_planes(angle):
     assert turned[1] > 3 < turned[-1]
 
 
+def test_the_widest_angle_is_half_a_right_one():
+    """Success everywhere but at x itself: it would grow until its bisection comes out on the other side of x."""
+
+    def model(z):
+        lead = z.abs().sum(1, keepdim=True) - 1e-30
+        return torch.cat([0 * lead, lead], dim=1)
+
+    seen, _ = asked(model, X, L2(math.inf, WIDE), init=INIT, queries=60)
+    lengths = torch.stack(seen)[8:].norm(dim=1)  # from the end of the bisection
+    expected, widest = [lengths[0].item()], math.pi / 6
+    for _ in range(10):  # planes: the widest angle, and two bisections on towards twice as much
+        point = expected[-1]
+        expected += [point * math.cos(share * widest) for share in (1, 1.5, 1.75)]
+        widest = min(widest / 0.9, math.pi / 4)
+    assert lengths[:31].tolist() == pytest.approx(expected)
+
+
 def test_a_point_that_the_bounds_cut_counts_as_it_is():
     """Success within a band that the circle meets beyond the bounds alone, where clamping makes it no nearer."""
 
