@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import fused
+from advlib.kernels.dispatch import fused, possible
 from advlib.kernels.looks import may_wait
 
 _LIST = 5  # features on the short list; torch's topk is several times slower above D / 64
@@ -50,7 +50,8 @@ def best_pair(a: Tensor, b: Tensor) -> Pair:
     if a.shape[1] < 2 or len(a) == 0:
         nowhere = torch.zeros(len(a), dtype=torch.int64, device=a.device)
         return Pair(nowhere, nowhere, nowhere.to(a.dtype))
-    if a.shape[1] <= _FEATURES and fused("best_pair", a, b):
+    # a step that is recorded cannot look at what the search finds, so there the kernel is taken wherever it can be
+    if a.shape[1] <= _FEATURES and (fused("best_pair", a, b) or (not may_wait() and possible(a, b))):
         from advlib.kernels import triton_pairs
 
         return Pair(*triton_pairs.best_pair(a, b, _LIST))
