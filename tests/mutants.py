@@ -91,15 +91,15 @@ MUTANTS = [
     Mutant("kernels/dispatch.py", "and not interpreted", "", "tests/kernels/test_dispatch.py"),
     Mutant("kernels/dispatch.py", "torch.is_grad_enabled() and any", "any", "tests/kernels/test_dispatch.py"),
     Mutant(
-        "threats/linf.py", "recorded(x_adv, grad) or not fused", "not fused", "tests/kernels/test_steps.py -k autograd"
+        "threats/linf.py", "differentiated(x_adv, grad) or not fused", "not fused", "tests/kernels/test_steps.py -k autograd"
     ),
     Mutant(
-        "threats/l2.py", "recorded(x_adv, grad) or not fused", "not fused", "tests/kernels/test_steps.py -k autograd"
+        "threats/l2.py", "differentiated(x_adv, grad) or not fused", "not fused", "tests/kernels/test_steps.py -k autograd"
     ),
-    Mutant("threats/l2.py", "not recorded(x_adv) and fused", "fused", "tests/kernels/test_steps.py -k autograd"),
+    Mutant("threats/l2.py", "not differentiated(x_adv) and fused", "fused", "tests/kernels/test_steps.py -k autograd"),
     Mutant(
         "attacks/mim.py",
-        "not recorded(momentum, gradient) and fused",
+        "not differentiated(momentum, gradient) and fused",
         "fused",
         "tests/kernels/test_steps.py -k autograd",
     ),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.bim import constant_length
-from advlib.kernels.dispatch import fused
+from advlib.kernels.dispatch import differentiated, fused
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
