@@ -42,7 +42,7 @@ def uniform(
         low, high = (_signed(int(word)) for word in key) if not keyed else (_side_by_side(key, row), 0)
         with torch.cuda.device_of(out):
             _uniform[(len(out) * blocks,)](
-                *(out, row.contiguous(), lanes, steps, low, high),
+                *(out, row.expand(len(out)).contiguous(), lanes, steps, low, high),
                 *(features, blocks, lane_stride, step_stride),
                 *(isinstance(lane, Tensor), isinstance(step, Tensor), keyed, block),
                 num_warps=max(1, block // 64),

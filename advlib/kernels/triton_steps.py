@@ -28,7 +28,7 @@ def linf_step(x_adv: Tensor, grad: Tensor, length: Tensor, low: Tensor, high: Te
         low: ``(N, ...)`` lowest values by ball and bounds.
         high: ``(N, ...)`` highest values.
     """
-    x_adv, grad, low, high = (tensor.contiguous() for tensor in (x_adv, grad, low, high))
+    x_adv, grad, low, high = _rows(x_adv, grad, low, high)
     out = torch.empty_like(x_adv)
     if out.numel():
         features = out[0].numel()
@@ -56,7 +56,7 @@ def l2_step(
         low: Likewise.
         high: Likewise.
     """
-    x_adv, grad = x_adv.contiguous(), grad.contiguous()
+    x_adv, grad = _rows(x_adv, grad)
     moved = torch.empty_like(x_adv)
     if moved.numel():
         features = moved[0].numel()
@@ -77,7 +77,7 @@ def l2_project(x_adv: Tensor, x: Tensor, radius: Tensor, low: Tensor, high: Tens
         low: Lowest values: one number, or ``(N, ...)`` or ``(1, ...)`` that broadcast against ``x``.
         high: Highest values, likewise.
     """
-    x_adv, x = x_adv.contiguous(), x.contiguous()
+    x_adv, x = _rows(x_adv, x)
     out = torch.empty_like(x_adv)
     if out.numel():
         features = out[0].numel()
@@ -103,7 +103,7 @@ def momentum(before: Tensor, grad: Tensor, decay: float) -> Tensor:
         grad: ``(N, ...)`` gradients.
         decay: What is kept of the momentum.
     """
-    before, grad = before.contiguous(), grad.contiguous()
+    before, grad = _rows(before, grad)
     out = torch.empty_like(before)
     if out.numel():
         features = out[0].numel()
@@ -111,6 +111,11 @@ def momentum(before: Tensor, grad: Tensor, decay: float) -> Tensor:
         with torch.cuda.device_of(out):
             _momentum[(len(out),)](before, grad, out, features, decay, block, **_options(block))
     return out
+
+
+def _rows(*tensors: Tensor) -> list[Tensor]:
+    """The same numbers, row after row in memory, in the shape of the first."""
+    return [tensor.expand_as(tensors[0]).contiguous() for tensor in tensors]
 
 
 def _block(features: int) -> int:
@@ -126,7 +131,7 @@ def _strided(bound: Tensor, x: Tensor) -> tuple[Tensor, int, int]:
     """A bound, and how far apart its rows and features lie in memory: 0 where all share one value."""
     if bound.numel() == 1:
         return bound, 0, 0
-    bound = bound.expand(len(bound), *x.shape[1:]).contiguous()
+    bound = bound.expand(len(x) if len(bound) > 1 else 1, *x.shape[1:]).contiguous()
     return bound, bound[0].numel() if len(bound) > 1 else 0, 1
 
 
