@@ -68,7 +68,7 @@ class AcceleratedDriver(Driver):
             best = self._searched(rows, restarts, batch_size)
         self.evaluator.model = model
         exact = self.stand_in is model and self.acceleration.precision is None
-        if exact or self.keep == "last" or len(rows) == 0:
+        if exact or len(rows) == 0:
             return best
         return self._confirmed(best, rows, restarts, batch_size)
 
@@ -84,8 +84,6 @@ class AcceleratedDriver(Driver):
         if len(lost) == 0:
             return held
         again = self._searched(rows[lost], restarts, batch_size)
-        better = again.success | (again.score > held.score[lost])
-        lost, again = lost[better], take(again, better)
         return Best(*(old.index_copy(0, lost, new) for old, new in zip(held, again, strict=True)))
 
     @property
@@ -104,13 +102,13 @@ class AcceleratedDriver(Driver):
         if not self._records or type(self.rule).finished is not Rule.finished:
             return super()._run(task, best, restart)
         slots = self._started(task, best, restart)
-        task, noise = slots.task, Noise(self.evaluator.key, task.row, restart, self.steps)
+        task, noise = slots.task, Noise(self.evaluator.key, task.row, restart)
         slots = self._advance(slots, self.evaluator.key)  # as a call: it checks what the model returns
         if self.steps > 1:
             slots = self._taken(slots, self.steps - 1)
         self._count(slots)
-        best = Best(*(part.clone() for part in slots.best))  # the recording writes over its own
-        return self._concluded(best, judged(slots.state).clone(), task, noise, None)
+        point = judged(slots.state).clone()  # the next recorded run is written over this one
+        return self._concluded(slots.best, point, task, noise, None)
 
     def _taken(self, slots: Slots, steps: int) -> Slots:
         loop = self.acceleration.loop(self._advance, slots, self.evaluator, (self.rule, self.steps, self.keep))

@@ -11,7 +11,8 @@ from advlib import L2, Linf, pgd
 from advlib.attacks.pgd import ProjectedGradient
 from advlib.search import search
 from advlib.slots import slots_for
-from tests.acceleration.traced import recorded
+from advlib.threats.base import choose
+from tests.acceleration.traced import RECORDINGS, recorded
 from tests.laws.table import batch, build, classes, seeded
 
 pytestmark = [pytest.mark.usefixtures("recorded_on_cpu"), pytest.mark.timeout(40)]  # a slot that never ends hangs
@@ -122,6 +123,68 @@ def test_a_rule_made_for_one_call_is_recorded_for_it_alone():
         gc.collect()
         assert len(acceleration._loops) == len(acceleration._passing) == 0
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first"])
+def test_every_run_and_step_has_noise_of_its_own(keep):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    noisy = advlib.gradients.finite_differences(2)
+    settings = {"steps": 4, "gradient": noisy, "keep": keep, "restarts": 3, "batch_size": 7}
+    expected = pgd(model, x, y, Linf(0.03), generator=seeded(), **settings)
+    found, _ = recorded(pgd, model, x, y, Linf(0.03), generator=seeded(), **settings)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+
+
+class Halting(ProjectedGradient):
+    """Stops each row once its mean is past the middle."""
+
+    def update(self, state, feedback, task, noise):
+        return type(state)(
+            *(
+                choose(self.finished(state), *pair)
+                for pair in zip(state, self.ahead(state, feedback, task, noise), strict=True)
+            )
+        )
+
+    def ahead(self, state, feedback, task, noise):
+        return super().update(state, feedback, task, noise)
+
+    def finished(self, state):
+        return state.query.mean(1) > 0.52
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first", "nearest", "last"])
+def test_rules_that_finish_rows(keep):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    options = {"steps": 9, "keep": keep}
+    expected = search(model, x, y, Linf(0.2), Halting(9, 0.02), generator=seeded(), **options)
+    found, _ = recorded(search, model, x, y, Linf(0.2), Halting(9, 0.02), generator=seeded(), **options)
+    assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
+    assert torch.equal(found.forwards, expected.forwards)
+    assert len(expected.forwards.unique()) > 2
+
+
+def test_smaller_batches_take_over_when_few_rows_are_left():
+    model, x = build((12,)), batch((12,), rows=64)
+    y = classes(model, x)
+    recorded(pgd, model, x, y, Linf(0.2), steps=40, keep="first", generator=seeded())
+    assert len(RECORDINGS) == 2
+
+
+def test_one_step_is_not_recorded():
+    model, x = build((12,)), batch((12,), rows=5)
+    recorded(pgd, model, x, classes(model, x), Linf(0.1), steps=1)
+    assert not RECORDINGS
+
+
+def test_last_points_of_several_batches():
+    model, x = build((12,)), batch((12,), rows=15)
+    y = classes(model, x)
+    settings = {"steps": 4, "keep": "last", "batch_size": 5}
+    expected = pgd(model, x, y, Linf(0.1), generator=seeded(), **settings)
+    assert torch.equal(recorded(pgd, model, x, y, Linf(0.1), generator=seeded(), **settings)[0], expected)
 
 
 class Hesitant(nn.Module):
