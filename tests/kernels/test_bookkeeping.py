@@ -42,6 +42,14 @@ def test_mixtures(shape, dtype, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_the_ends_of_the_way_are_exact(device):
+    point = torch.tensor([[0.1, 0.3], [0.1, 0.3]], device=device)
+    with kernels("triton"):
+        mixed = extrapolate(torch.full_like(point, 1e30), point, point, torch.tensor([0.0, 1.0], device=device))
+    assert mixed.tolist() == [[torch.tensor(1e30).item()] * 2, point[1].tolist()]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_what_is_not_finite(device):
     ahead, previous, point = torch.randn(3, 4, 3, generator=seeded()).to(device)
     ahead[0, 0], previous[1, 1], point[2, 2] = torch.nan, torch.inf, -torch.inf

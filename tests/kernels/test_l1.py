@@ -44,6 +44,7 @@ def test_radii_of_all_sizes(features, spread, dtype, device):
         assert torch.equal(found[0], inside[0])  # eps is 0
         assert torch.equal(found[4], expected[4])  # eps is infinite
         assert threat.contains(found, inside).all()
+        close(threat.distance(found, inside), threat.distance(expected, inside), 64, size=1.0)  # no less than it may
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -47,9 +47,11 @@ def threat(kind, x, eps, bounds):
         limits = None
     elif bounds == "shut":
         limits = (x, x)
-    elif bounds.startswith("per"):
-        shape = {"per feature": x.shape[1:], "per row": x.shape, "per channel": (x.shape[1], *[1] * (x.ndim - 2))}
-        limits = (0.0, 1 + torch.rand(shape[bounds], generator=rng))
+    elif bounds == "per row":
+        limits = (x - 0.1 * torch.rand(x.shape, generator=rng).to(x), x + 0.01)
+    elif bounds.startswith("per") and len(x):
+        shared = [0] if bounds == "per feature" else [0, *range(2, x.ndim)]
+        limits = (x.amin(shared, keepdim=True)[0], x.amax(shared, keepdim=True)[0])
     return kind(eps, limits, mask)
 
 
