@@ -163,7 +163,7 @@ def test_rules_that_finish_rows(keep):
     found, _ = recorded(search, model, x, y, Linf(0.2), Halting(9, 0.02), generator=seeded(), **options)
     assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
     assert torch.equal(found.forwards, expected.forwards)
-    assert len(expected.forwards.unique()) > 2
+    assert len(expected.forwards.unique()) > 1
 
 
 def test_smaller_batches_take_over_when_few_rows_are_left():
