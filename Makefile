@@ -45,9 +45,8 @@ peers: .venv-bench/peers.done  ## the tests beside other libraries: every row of
 
 gpu:  ## on a machine with a CUDA device and torch: the tests and timings there, with its own Python
 	PYTHONPATH=. $(PYTHON) -m pytest -m gpu
-	PYTHONPATH=. $(PYTHON) benchmarks/overhead.py --device cuda
-	PYTHONPATH=. $(PYTHON) benchmarks/training.py --device cuda
 	PYTHONPATH=. $(PYTHON) benchmarks/kernels.py --device cuda
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,6 @@
 """Adversarial robustness for PyTorch: how robust is a model, really, and how is it made more so?"""
 
+from advlib.acceleration import accelerate as accelerate
 from advlib.attacks import admix as admix
 from advlib.attacks import apgd as apgd
 from advlib.attacks import auto_attack as auto_attack

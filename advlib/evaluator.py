@@ -17,7 +17,8 @@ from typing_extensions import Self
 from advlib.checks import check_inputs, check_labels
 from advlib.gradients import Ask, Estimate, GradientSource, autograd
 from advlib.guarding import guard as guard
-from advlib.losses import Loss, resolve
+from advlib.kernels.looks import may_look
+from advlib.losses import Loss, resolve, unchanged
 from advlib.noise import Key, Noise
 from advlib.oracles import LabelOracle, Oracle, OracleError, OutOfBudget
 from advlib.threats import Threat
@@ -61,6 +62,8 @@ class Feedback:
     gradients: tuple[Tensor, ...]  # (N, ...) one per objective, finite; none if only values were asked for
     logits: Tensor  # (N, C)
     y: Tensor  # (N,) true classes, or the wanted ones if targeted
+    forwards: int = 1  # passes that each row took
+    backwards: int = 0
     targeted: bool = False
     judge: Callable[[Feedback], Tensor] = _reached  # what counts as success
     candidate: Feedback | None = None  # what it said about the state's candidates, where a rule has them
@@ -76,6 +79,12 @@ class Feedback:
     def success(self) -> Tensor:
         """Whether the goal is reached as the rule sees it, ``(N,)`` bool."""
         return self.judge(self)
+
+    @property
+    def moved(self) -> Tensor:
+        """Whether there was a gradient to follow, or no need of one, ``(N,)`` bool."""
+        # an objective beside the first has a gradient where that one has
+        return self.success | (self.gradient.flatten(1).abs().amax(1) > 0)
 
     @property
     def loss(self) -> Tensor:
@@ -163,7 +172,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self.loss = resolve(loss, logits_of)
         self.gradient = gradient
         self.targeted = targeted
-        self.logits_of = logits_of or (lambda output: output)
+        self.logits_of = logits_of or unchanged
         self.key = Key(generator)
         self._guard = guard(model)
         with torch.inference_mode(False), torch.no_grad():
@@ -260,6 +269,25 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             noise: What a random gradient source draws from.
             judge: Tells from the feedback which rows have reached the goal.
         """
+        feedback = self.answer(points, task, objectives, order, noise, judge)
+        self._count(task.row, feedback.forwards, feedback.backwards)
+        if order and task.row is not self._settled:
+            moved = feedback.moved
+            self._moved.index_add_(0, task.row, moved.long())
+            if moved.device.type == "cpu" and bool(moved.all()):  # elsewhere a look would wait for the device
+                self._settled = task.row
+        return feedback
+
+    def answer(
+        self,
+        points: Tensor,
+        task: Task,
+        objectives: Objectives,
+        order: int,
+        noise: Noise,
+        judge: Callable[[Feedback], Tensor] = _reached,
+    ) -> Feedback:
+        """What :meth:`feedback` returns, uncounted: after the first question a pure function of tensors."""
 
         def ask(at: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
             output = self.model(at)
@@ -272,17 +300,23 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         if order and isinstance(self.model, LabelOracle):  # it would refuse autograd, but not finite differences
             raise TypeError(self.model.refusal)
         estimate = self.gradient(ask, points, noise) if order else _values_only(ask, points)
-        self._count(task.row, estimate.forwards, estimate.backwards)
         gradients = tuple(_finite(gradient) for gradient in estimate.gradients)
         logits = self.logits_of(estimate.output).detach()
-        feedback = Feedback(estimate.values, gradients, logits, task.y, self.targeted, judge)
-        if gradients and task.row is not self._settled:
-            # an objective beside the first has a gradient where that one has
-            moved = feedback.success | (gradients[0].flatten(1).abs().amax(1) > 0)
-            self._moved.index_add_(0, task.row, moved.long())
-            if moved.device.type == "cpu" and bool(moved.all()):  # elsewhere a look would wait for the device
-                self._settled = task.row
-        return feedback
+        passes = (estimate.forwards, estimate.backwards)
+        return Feedback(estimate.values, gradients, logits, task.y, *passes, self.targeted, judge)
+
+    def count(self, row: Tensor, forwards: Tensor, backwards: Tensor, moved: Tensor) -> None:
+        """Counts what was asked by :meth:`answer`, row by row.
+
+        Args:
+            row: ``(n,)`` indices of the rows.
+            forwards: ``(n,)`` forward passes.
+            backwards: ``(n,)`` backward passes.
+            moved: ``(n,)`` questions whose gradient was not zero.
+        """
+        self._forwards.index_add_(0, row, forwards)
+        self._backwards.index_add_(0, row, backwards)
+        self._moved.index_add_(0, row, moved)
 
     def _count(self, row: Tensor | None, forwards: int = 0, backwards: int = 0) -> None:
         """Counts passes; as numbers while the same rows are asked, since even small tensor operations take time."""
@@ -337,7 +371,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 def _finite(gradient: Tensor) -> Tensor:
     """The gradient with zeros for NaN, and numbers for infinities whose differences are finite too."""
     # a sum reads each number once and writes none; elsewhere a look at it would wait for the device
-    if gradient.device.type == "cpu" and bool(gradient.sum().isfinite()):
+    if may_look(gradient) and bool(gradient.sum().isfinite()):
         return gradient
     most = torch.finfo(gradient.dtype).max / 2
     return torch.nan_to_num(gradient, 0.0, most, -most)

@@ -25,6 +25,12 @@ class Loss(Protocol):
     def __call__(self, output: Any, y: Tensor, target: Tensor | None = None, /) -> Tensor: ...
 
 
+def unchanged(output: Any) -> Tensor:
+    """What a model returns, where that is logits."""
+    logits: Tensor = output
+    return logits
+
+
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     """The cross-entropy of the true class, or minus that of the target (Goodfellow et al., 1412.6572).
 

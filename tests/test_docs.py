@@ -297,3 +297,13 @@ def test_the_page_on_the_command_line_keeps_what_it_knows(victim, tmp_path, monk
         names = run_page("command-line.md", **victim)
     assert names["attempt"] == 1
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["block-000000.pt", "evaluation.pt"]
+
+
+def test_the_page_on_performance_loses_nothing(victim, capsys):
+    names = run_page("performance.md", **victim)
+    assert capsys.readouterr().out == "[]\n"
+    x, y = victim["x"], victim["y"]
+    plain = pgd(victim["model"], x, y, Linf(0.1), steps=40)
+    with names["fast"]:
+        x_adv = pgd(victim["model"], x, y, Linf(0.1), steps=40)
+    assert robust_accuracy(victim, x_adv) <= robust_accuracy(victim, plain) + 0.05

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +17,6 @@ DUAL = {
     1.0: math.inf,
     0.0: math.inf,
 }  # the norm of a gradient in which a boundary's way is paid
-
-
-def unchanged(output: Any) -> Tensor:
-    """What a model returns, where that is logits."""
-    logits: Tensor = output
-    return logits
 
 
 def leads(logits: Tensor, task: Task, most: int | None = None) -> tuple[Tensor, ...]:

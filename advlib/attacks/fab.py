@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.attacks.boundaries import leads, nearest_boundary, unchanged
+from advlib.attacks.boundaries import leads, nearest_boundary
 from advlib.attacks.targets import search_targets
-from advlib.losses import Loss
+from advlib.losses import Loss, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat

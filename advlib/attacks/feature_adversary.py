@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from advlib.attacks.boundaries import unchanged
 from advlib.attacks.pgd import ProjectedGradient
 from advlib.evaluator import Evaluator, precise, unwrapped
-from advlib.losses import Loss
+from advlib.losses import Loss, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Threat

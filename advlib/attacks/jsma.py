@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from advlib.attacks.boundaries import unchanged
 from advlib.checks import check_inputs
+from advlib.kernels.looks import may_look
 from advlib.kernels.pairs import best_pair
-from advlib.losses import Loss
+from advlib.losses import Loss, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
@@ -73,9 +73,9 @@ class SaliencyMap(Rule[JSMAState]):
         room = high - query if self.theta > 0 else query - low
         domain = (room > torch.clamp(_SATURATED * (high - low), max=abs(self.theta) / 2)).flatten(1)
         spent = threat.radius(task.x).flatten() - threat.distance(query, task.x) < 2
-        if bool(spent.any()):
-            domain = domain & (threat.changed(query, task.x).flatten(1) | ~spent.unsqueeze(1))
-        return domain
+        if may_look(spent) and not bool(spent.any()):
+            return domain
+        return domain & (threat.changed(query, task.x).flatten(1) | ~spent.unsqueeze(1))
 
     def finished(self, state: JSMAState) -> Tensor:
         return state.stuck

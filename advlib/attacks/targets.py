@@ -49,29 +49,25 @@ class InTurn(Rule[Any]):
 
     def __post_init__(self) -> None:
         self.order, self.wanders = self.rule.order, self.rule.wanders
-        self._turn = 0  # objectives are not told which restart it is, so start leaves it here
 
-    def _aimed(self, task: Task) -> Task:
-        return task._replace(target=self.classes[task.row, self._turn])
+    def aim(self, task: Task, restart: int) -> Task:
+        return task._replace(target=self.classes[task.row, restart % self.classes.shape[1]])
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> Any:
-        count = self.classes.shape[1]
-        restart = int(noise.restart)
-        self._turn = restart % count
-        if restart < count:  # to the rule, the first run at each class is a first run
+        if int(noise.restart) < self.classes.shape[1]:  # to the rule, the first run at each class is a first run
             noise = noise._replace(restart=0)
             if self.init is not None:
                 point = self.enter(self.init[task.row], task)
-        return self.rule.start(self._aimed(task), point, noise)
+        return self.rule.start(task, point, noise)
 
     def objectives(self, output: Any, task: Task, loss: Loss) -> tuple[Tensor, ...]:
-        return self.rule.objectives(output, self._aimed(task), loss)
+        return self.rule.objectives(output, task, loss)
 
     def success(self, feedback: Feedback, task: Task) -> Tensor:
-        return self.rule.success(feedback, self._aimed(task))
+        return self.rule.success(feedback, task)
 
     def update(self, state: Any, feedback: Feedback, task: Task, noise: Noise) -> Any:
-        return self.rule.update(state, feedback, self._aimed(task), noise)
+        return self.rule.update(state, feedback, task, noise)
 
     def finished(self, state: Any) -> Tensor | None:
         return self.rule.finished(state)

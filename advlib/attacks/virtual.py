@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.attacks.boundaries import unchanged
 from advlib.evaluator import Evaluator
-from advlib.losses import Loss, divergence
+from advlib.losses import Loss, divergence, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Threat

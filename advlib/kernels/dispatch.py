@@ -38,7 +38,12 @@ def fused(name: str, *tensors: Tensor) -> bool:
     return True
 
 
-def recorded(*tensors: Tensor) -> bool:
+def possible(*tensors: Tensor) -> bool:
+    """Whether a Triton kernel can be used for these tensors at all, where the reference cannot."""
+    return os.environ.get("ADVLIB_KERNELS", "auto") != "torch" and _suits(tensors)
+
+
+def differentiated(*tensors: Tensor) -> bool:
     """Whether autograd records what is done with these tensors, which a kernel without a backward pass is not for."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 

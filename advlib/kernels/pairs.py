@@ -23,7 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import fused
+from advlib.kernels.dispatch import fused, possible
+from advlib.kernels.looks import may_wait
 
 _LIST = 5  # features on the short list; torch's topk is several times slower above D / 64
 _FRONT = 64  # features on the front up to which rows are compared together
@@ -49,7 +50,8 @@ def best_pair(a: Tensor, b: Tensor) -> Pair:
     if a.shape[1] < 2 or len(a) == 0:
         nowhere = torch.zeros(len(a), dtype=torch.int64, device=a.device)
         return Pair(nowhere, nowhere, nowhere.to(a.dtype))
-    if a.shape[1] <= _FEATURES and fused("best_pair", a, b):
+    # a step that is recorded cannot look at what the search finds, so there the kernel is taken wherever it can be
+    if a.shape[1] <= _FEATURES and (fused("best_pair", a, b) or (not may_wait() and possible(a, b))):
         from advlib.kernels import triton_pairs
 
         return Pair(*triton_pairs.best_pair(a, b, _LIST))
@@ -70,6 +72,8 @@ def search_pair(a: Tensor, b: Tensor) -> Pair:
     )
     rounding = 8 * torch.finfo(a.dtype).eps * largest
     settled = (pair.score > 0) & (pair.score.sqrt() >= (top[:, 0] + beyond) / 2 + rounding)
+    if not may_wait():
+        raise RuntimeError("the rest of the search for pairs depends on what it finds, and cannot be recorded")
     rows = (~settled).nonzero().squeeze(1)
     if len(rows):
         for part, exact in zip(pair, _search_front(_scaled(a[rows]), _scaled(b[rows])), strict=True):

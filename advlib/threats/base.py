@@ -11,6 +11,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
 
 Self = TypeVar("Self", bound="Threat")
@@ -44,11 +45,6 @@ def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     if yes.ndim == 1:
         return torch.where(condition, yes, no)
     return torch.lerp(no, yes, column(condition, yes).to(yes.dtype))  # exactly one or the other
-
-
-def may_look(value: Tensor) -> bool:
-    """Whether code may branch on data: on a CPU, where a look waits for nothing, and no graph is being traced."""
-    return value.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 @dataclass(frozen=True)
@@ -249,7 +245,7 @@ class Threat(ABC):
         Raises:
             ValueError: If ``eps`` is infinite.
         """
-        if bool(torch.isinf(torch.as_tensor(self.eps)).any()):
+        if may_wait() and bool(torch.isinf(torch.as_tensor(self.eps)).any()):
             raise ValueError(
                 f"a uniform point of the {type(self).__name__} ball needs a finite eps, got {self.eps}: give eps a "
                 "number, or start from x (random_start=False)"
@@ -268,7 +264,7 @@ class Threat(ABC):
             ValueError: If it is infinite.
         """
         eps = self.radius(x).flatten().expand(len(x))
-        if bool(eps.isinf().any()):
+        if may_wait() and bool(eps.isinf().any()):
             raise ValueError(f"step_size=None needs a finite eps, got {self.eps}: give step_size a number")
         return eps
 

@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import fused, recorded
+from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
-from advlib.threats.base import Threat, column, may_look, normalized, room
+from advlib.threats.base import Threat, column, normalized, room
 from advlib.threats.reach import by_level
 from advlib.threats.roots import increasing_root
 
@@ -67,7 +68,7 @@ class L2(Threat):
     p: ClassVar[float] = 2.0
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        if not recorded(x_adv) and fused("l2_project", x_adv, x):
+        if not differentiated(x_adv) and fused("l2_project", x_adv, x):
             from advlib.kernels import triton_steps
 
             return triton_steps.l2_project(x_adv, x, self.radius(x).flatten(), *self.box(x))
@@ -95,7 +96,7 @@ class L2(Threat):
         return grad / column(length, grad)
 
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
-        if recorded(x_adv, grad) or not fused("l2_step", x_adv, grad, x):
+        if differentiated(x_adv, grad) or not fused("l2_step", x_adv, grad, x):
             return super().step(x_adv, grad, length, x)
         from advlib.kernels import triton_steps
 
@@ -107,7 +108,7 @@ class L2(Threat):
         capacity = torch.where(grad != 0, room(grad, x, box), 0).double().flatten(1)
         radius = self.radius(x).flatten(1).to(flat)
         reach = torch.linalg.vector_norm(capacity, dim=1, keepdim=True)
-        if not bool(torch.minimum(reach, radius).isfinite().all()):
+        if may_wait() and not bool(torch.minimum(reach, radius).isfinite().all()):
             raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
         outside = (reach > radius) & (radius > 0)
         unit, magnitude = torch.where(outside, radius, 1), flat.abs()

@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import fused, recorded
+from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat
 from advlib.threats.reach import by_level
@@ -59,7 +60,7 @@ class Linf(Threat):
         return grad.sign()
 
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
-        if recorded(x_adv, grad) or not fused("linf_step", x_adv, grad, x):
+        if differentiated(x_adv, grad) or not fused("linf_step", x_adv, grad, x):
             return super().step(x_adv, grad, length, x)
         from advlib.kernels import triton_steps
 
@@ -68,7 +69,7 @@ class Linf(Threat):
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
         corner = torch.where(grad > 0, high, torch.where(grad < 0, low, x))
-        if not bool(corner.isfinite().all()):
+        if may_wait() and not bool(corner.isfinite().all()):
             raise ValueError("a linear function has no maximum with eps=inf and no bounds: give one of them")
         return corner
 

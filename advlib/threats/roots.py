@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advlib.threats.base import may_look
+from advlib.kernels.looks import may_look
 
 _STEPS = 48  # were every Newton step bad, half of these would still bisect the bracket to 24 bits
 

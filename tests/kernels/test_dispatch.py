@@ -130,12 +130,19 @@ def test_other_values(monkeypatch):
 
 def test_what_autograd_records():
     weight = torch.ones(2, requires_grad=True)
-    assert dispatch.recorded(HERE, weight)
-    assert not dispatch.recorded(HERE, HERE)
+    assert dispatch.differentiated(HERE, weight)
+    assert not dispatch.differentiated(HERE, HERE)
     with torch.no_grad():
-        assert not dispatch.recorded(weight)
+        assert not dispatch.differentiated(weight)
 
 
 def test_importing_advlib_imports_no_triton():
     code = "import sys, advlib; assert 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_the_reference_cannot_do_is_done_wherever_a_kernel_can(monkeypatch):
+    assert dispatch.possible(OnCuda(), OnCuda(torch.float64))
+    assert not dispatch.possible(OnCuda(), HERE)
+    choose(monkeypatch, "torch")
+    assert not dispatch.possible(OnCuda())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from advlib.kernels.dispatch import recorded
+from advlib.kernels.dispatch import differentiated
 from advlib.threats import L1
 from tests.kernels.both_ways import DEVICES, DTYPES, both, close, kernels, seeded
 
@@ -103,6 +103,6 @@ def test_layouts(device):
 def test_what_autograd_records_is_left_to_torch():
     x = torch.zeros(1, 2)
     x_adv = torch.tensor([[0.75, 0.5]], requires_grad=True)
-    assert recorded(x_adv)
+    assert differentiated(x_adv)
     with kernels("triton"):
         assert L1(1.0).project(x_adv, x).grad_fn is not None

@@ -1,0 +1,239 @@
+"""Recorded steps find what steps one by one find, whatever the rule, the batch and the restarts."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+import advlib
+from advlib import L2, Linf, pgd
+from advlib.attacks.pgd import ProjectedGradient
+from advlib.search import search
+from advlib.slots import slots_for
+from advlib.threats.base import choose
+from tests.acceleration.traced import RECORDINGS, recorded
+from tests.laws.table import batch, build, classes, seeded
+
+pytestmark = [pytest.mark.usefixtures("recorded_on_cpu"), pytest.mark.timeout(40)]  # a slot that never ends hangs
+
+SETTINGS = [
+    {"keep": keep, "restarts": restarts, "batch_size": size}
+    for keep in ("strongest", "first", "nearest")
+    for restarts in (1, 3)
+    for size in (None, 1, 7, 64)
+]
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, {"keep": "last"}], ids=str)
+def test_every_way_of_keeping(settings):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    options = {"steps": 5, "random_start": True, "loss": "margin"} | settings
+    expected = search(model, x, y, Linf(0.05), ProjectedGradient(5), generator=seeded(), **options)
+    found, _ = recorded(search, model, x, y, Linf(0.05), ProjectedGradient(5), generator=seeded(), **options)
+    assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
+    if settings["keep"] != "last":
+        assert torch.equal(found.success, expected.success)
+        assert torch.allclose(found.loss, expected.loss, rtol=0, atol=1e-12)
+        assert 0 < expected.success.sum() < len(x)
+    assert torch.equal(found.forwards, expected.forwards)
+    # a slot does not know that its last question needs no gradient
+    assert torch.equal(found.backwards, found.forwards if settings["keep"] == "first" else expected.backwards)
+
+
+def test_rows_keep_their_radius_target_and_start():
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    target = (y + 1 + torch.arange(23) % 4) % 5
+    init = (x + 0.01).clamp(0, 1)
+    settings = {"target": target, "init": init, "keep": "first", "restarts": 2, "steps": 4, "batch_size": 5}
+    threat = Linf(torch.linspace(0.01, 0.2, 23))
+    expected = pgd(model, x, y, threat, generator=seeded(), **settings)
+    assert torch.equal(recorded(pgd, model, x, y, threat, generator=seeded(), **settings)[0], expected)
+
+
+def test_a_recording_serves_other_inputs_other_noise_and_other_weights():
+    model = build((12,))
+    noisy = advlib.gradients.finite_differences(4)
+    with advlib.accelerate(fold=False, channels_last=False) as acceleration:
+        for seed in range(3):
+            x = batch((12,), rows=9, seed=seed)
+            y = classes(model, x)
+            settings = {"steps": 4, "gradient": noisy}
+            found = pgd(model, x, y, Linf(0.1), generator=seeded(seed), **settings)
+            with advlib.accelerate(graphs=False, fold=False, channels_last=False):
+                assert torch.allclose(
+                    found, pgd(model, x, y, Linf(0.1), generator=seeded(seed), **settings), atol=1e-12
+                )
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1.5)
+        assert len(acceleration._loops) == 1
+
+
+@pytest.mark.parametrize("change", ["model", "loss", "rule", "weights", "eps", "shape", "goal"])
+def test_what_differs_is_recorded_anew(change):
+    model, x = build((12,)), batch((12,), rows=9)
+    y = classes(model, x)
+    with advlib.accelerate(fold=False, channels_last=False) as acceleration:
+        pgd(model, x, y, Linf(0.1), steps=3, generator=seeded())
+        eps, settings = 0.1, {"steps": 3, "loss": "cross_entropy", "targeted": False}
+        if change == "model":
+            model = build((12,), seed=5)
+        elif change == "weights":
+            for module in model.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight = nn.Parameter(module.weight.detach().flip(0))
+        elif change == "shape":
+            x, y = x[:6], y[:6]
+        elif change == "eps":
+            eps = 0.2
+        else:
+            settings |= {"loss": {"loss": "margin"}, "rule": {"steps": 4}, "goal": {"targeted": True}}[change]
+        found = pgd(model, x, y, Linf(eps), generator=seeded(), **settings)
+        assert len(acceleration._loops) == 2
+    assert torch.equal(found, pgd(model, x, y, Linf(eps), generator=seeded(), **settings))
+
+
+def test_a_plain_function_is_recorded_for_one_call_alone():
+    network, x = build((12,)), batch((12,), rows=9)
+    y = classes(network, x)
+    weights = [1.0]
+
+    def model(points):
+        return network(points) * weights[0]
+
+    with advlib.accelerate() as acceleration:
+        for weights[0] in (1.0, -1.0):
+            found = pgd(model, x, y, Linf(0.1), steps=3, generator=seeded())
+            with advlib.accelerate(graphs=False):
+                assert torch.equal(found, pgd(model, x, y, Linf(0.1), steps=3, generator=seeded()))
+        gc.collect()
+        assert len(acceleration._loops) == len(acceleration._passing) == 0
+    assert acceleration.reasons == []
+
+
+def test_a_rule_made_for_one_call_is_recorded_for_it_alone():
+    model, x = build((12,)), batch((12,), rows=9)
+    y = classes(model, x)
+    expected = advlib.apgd(model, x, y, Linf(0.1), steps=3, loss="dlr", targets=3, generator=seeded())
+    with advlib.accelerate() as acceleration:
+        found = advlib.apgd(model, x, y, Linf(0.1), steps=3, loss="dlr", targets=3, generator=seeded())
+        gc.collect()
+        assert len(acceleration._loops) == len(acceleration._passing) == 0
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first"])
+def test_every_run_and_step_has_noise_of_its_own(keep):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    noisy = advlib.gradients.finite_differences(2)
+    settings = {"steps": 4, "gradient": noisy, "keep": keep, "restarts": 3, "batch_size": 7}
+    expected = pgd(model, x, y, Linf(0.03), generator=seeded(), **settings)
+    found, _ = recorded(pgd, model, x, y, Linf(0.03), generator=seeded(), **settings)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+
+
+class Halting(ProjectedGradient):
+    """Stops each row once its mean is past the middle."""
+
+    def update(self, state, feedback, task, noise):
+        return type(state)(
+            *(
+                choose(self.finished(state), *pair)
+                for pair in zip(state, self.ahead(state, feedback, task, noise), strict=True)
+            )
+        )
+
+    def ahead(self, state, feedback, task, noise):
+        return super().update(state, feedback, task, noise)
+
+    def finished(self, state):
+        return state.query.mean(1) > 0.52
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first", "nearest", "last"])
+def test_rules_that_finish_rows(keep):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    options = {"steps": 9, "keep": keep}
+    expected = search(model, x, y, Linf(0.2), Halting(9, 0.02), generator=seeded(), **options)
+    found, _ = recorded(search, model, x, y, Linf(0.2), Halting(9, 0.02), generator=seeded(), **options)
+    assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
+    assert torch.equal(found.forwards, expected.forwards)
+    assert len(expected.forwards.unique()) > 1
+
+
+def test_smaller_batches_take_over_when_few_rows_are_left():
+    model, x = build((12,)), batch((12,), rows=64)
+    y = classes(model, x)
+    recorded(pgd, model, x, y, Linf(0.2), steps=40, keep="first", generator=seeded())
+    assert len(RECORDINGS) == 2
+
+
+def test_one_step_is_not_recorded():
+    model, x = build((12,)), batch((12,), rows=5)
+    recorded(pgd, model, x, classes(model, x), Linf(0.1), steps=1)
+    assert not RECORDINGS
+
+
+def test_last_points_of_several_batches():
+    model, x = build((12,)), batch((12,), rows=15)
+    y = classes(model, x)
+    settings = {"steps": 4, "keep": "last", "batch_size": 5}
+    expected = pgd(model, x, y, Linf(0.1), generator=seeded(), **settings)
+    assert torch.equal(recorded(pgd, model, x, y, Linf(0.1), generator=seeded(), **settings)[0], expected)
+
+
+class Hesitant(nn.Module):
+    """Decides by what it sees, as no recording can."""
+
+    def forward(self, x):
+        return torch.stack([x.sum(1), -x.sum(1)], 1) * (2 if bool(x.sum() > 0) else 1)
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first"])
+def test_a_model_that_cannot_be_recorded_is_called(keep):
+    x, y = batch((12,), rows=9), torch.arange(9) % 2
+    expected = pgd(Hesitant(), x, y, L2(0.5), steps=12, keep=keep, restarts=2, generator=seeded())
+    found, acceleration = recorded(pgd, Hesitant(), x, y, L2(0.5), steps=12, keep=keep, restarts=2, generator=seeded())
+    assert torch.equal(found, expected)
+    assert len(acceleration.reasons) == 1
+    assert acceleration.reasons[0].startswith("Hesitant is not recorded: ")
+
+
+def test_rows_without_a_gradient_are_reported():
+    def flat(points):
+        return points.sum(1, keepdim=True) * torch.zeros(3) + torch.arange(3.0)
+
+    x, y = batch((12,), rows=5, dtype=torch.float32), torch.full((5,), 2)
+    with pytest.warns(advlib.GradientMaskingWarning, match="5 of 5 rows never had"):
+        recorded(pgd, flat, x, y, Linf(0.1), steps=4)
+
+
+def test_a_trace_sees_every_step():
+    model, x = build((12,)), batch((12,), rows=5)
+    seen = []
+    recorded(pgd, model, x, classes(model, x), Linf(0.1), steps=4, trace=seen.append)
+    assert [entry.step for entry in seen] == [0, 1, 2, 3, 4]
+
+
+def test_nothing_to_do():
+    model, x = build((12,)), batch((12,), rows=5)
+    y = classes(model, x)
+    for keep in ("strongest", "first"):
+        found, _ = recorded(pgd, model, x[:0], y[:0], Linf(0.1), steps=4, keep=keep)
+        assert found.shape == (0, 12)
+        found, _ = recorded(pgd, model, x[:1], y[:1], Linf(0.1), steps=1, keep=keep, generator=seeded())
+        assert torch.equal(found, pgd(model, x[:1], y[:1], Linf(0.1), steps=1, keep=keep, generator=seeded()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "slots"),
+    [(1, None, 1), (5, None, 5), (9, None, 10), (1000, None, 1024), (1000, 64, 64), (600, 1000, 640), (3, 64, 3)],
+)
+def test_few_sizes_are_recorded(rows, most, slots):
+    assert slots_for(rows, most) == slots
+    assert len({slots_for(n, None) for n in range(1, 1025)}) < 40
