@@ -221,9 +221,7 @@ def _rows(slots: Slots, index: Tensor) -> Slots:
 
 
 def _resized(slots: Slots, runs: list[Run | None], kept: list[int], size: int) -> tuple[Slots, list[Run | None]]:
-    """Another number of slots: those kept, and idle ones."""
+    """Another number of slots: those kept, and idle ones, which repeat the first and count for nothing."""
     idle = size - len(kept)
     index = torch.tensor(kept + kept[:1] * idle, device=slots.live.device)
-    slots = _rows(slots, index)
-    working = torch.arange(size, device=index.device) < len(kept)
-    return slots._replace(live=slots.live & working), [runs[i] for i in kept] + [None] * idle
+    return _rows(slots, index), [runs[i] for i in kept] + [None] * idle

@@ -1,6 +1,7 @@
 """Recorded steps find what steps one by one find, whatever the rule, the batch and the restarts."""
 
 import gc
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -164,6 +165,50 @@ def test_rules_that_finish_rows(keep):
     assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
     assert torch.equal(found.forwards, expected.forwards)
     assert len(expected.forwards.unique()) > 1
+
+
+class Ahead(NamedTuple):
+    query: torch.Tensor
+    candidate: torch.Tensor
+    length: torch.Tensor
+    step: torch.Tensor
+
+
+class Looking(ProjectedGradient):
+    """Is judged in the middle between x and where it asks."""
+
+    def start(self, task, point, noise):
+        state = super().start(task, point, noise)
+        return Ahead(state.query, torch.lerp(task.x, state.query, 0.5), state.length, state.step)
+
+    def update(self, state, feedback, task, noise):
+        after = super().update(state, feedback, task, noise)
+        return Ahead(after.query, torch.lerp(task.x, after.query, 0.5), after.length, after.step)
+
+
+@pytest.mark.parametrize("keep", ["strongest", "first"])
+def test_rules_that_are_judged_elsewhere(keep):
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    options = {"steps": 9, "keep": keep, "random_start": True}
+    expected = search(model, x, y, Linf(0.3), Looking(9), generator=seeded(), **options)
+    found, _ = recorded(search, model, x, y, Linf(0.3), Looking(9), generator=seeded(), **options)
+    assert torch.allclose(found.x_adv, expected.x_adv, rtol=0, atol=1e-12)
+    if keep == "strongest":
+        assert torch.equal(found.forwards, expected.forwards)
+    else:  # the last question of a run is asked at its query too
+        assert torch.equal(found.forwards, expected.forwards + ~expected.success)
+
+
+def test_bounds_that_all_rows_share():
+    model, x = build((12,)), batch((12,), rows=23)
+    y = classes(model, x)
+    threat = L2(0.4, bounds=(torch.linspace(0, 0.05, 12), torch.ones(12)))
+    x = x.clamp_min(0.1)
+    settings = {"steps": 5, "keep": "first", "restarts": 2, "batch_size": 7}
+    expected = pgd(model, x, y, threat, generator=seeded(), **settings)
+    found, _ = recorded(pgd, model, x, y, threat, generator=seeded(), **settings)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-9)
 
 
 def test_smaller_batches_take_over_when_few_rows_are_left():
