@@ -35,7 +35,7 @@ class Span(NamedTuple):
 def span(length: int, size: Tensor, share: Tensor) -> Span:
     """``size`` of ``length`` lines, ``(N,)``; with ``share`` uniform in [0, 1), each place is as likely."""
     room = length - size
-    first = (share * (room + 1)).floor().minimum(room)  # the product may have been rounded up
+    first = (share * (room + 1)).floor()  # no share below 1 is rounded up to the next whole number
     return Span(torch.arange(length, device=size.device) - first.unsqueeze(1), size.unsqueeze(1))
 
 

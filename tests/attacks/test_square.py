@@ -63,9 +63,10 @@ def test_a_span_lies_anywhere_within_the_lines():
         [0, 0, 0, 0, 1],
     ]
     assert lines.at(numbers(0.0, 0.4, 0.99, 0.5, 0.7)).tolist() == [0, 2, 4, 2, 4]
-    almost = torch.tensor([1 - 2**-24])  # times 28 it is 28 in single precision
-    assert span(28, torch.ones(1), almost).inside[0].nonzero().item() == 27
-    assert span(28, torch.zeros(1), almost).at(almost).item() <= 27
+    for almost in (torch.tensor([1 - 2**-24]), numbers(1 - 2**-53)):  # the largest shares there are
+        for length in range(1, 300):
+            assert span(length, torch.ones(1), almost).inside[0].nonzero().item() == length - 1
+            assert span(length, torch.zeros(1), almost).at(almost).item() == length - 1
 
 
 def pyramid_of_the_paper(height, width, power):
