@@ -116,19 +116,19 @@ MUTANTS = [
         "tests/kernels/test_steps.py -k layouts",
     ),
     Mutant(
-        "kernels/triton_steps.py",
+        "kernels/launch.py",
         "*x.shape[1:]).contiguous()",
         "*x.shape[1:])",
         "tests/kernels/test_steps.py -k step[L2-per",
     ),
     Mutant(
-        "kernels/triton_steps.py",
+        "kernels/launch.py",
         "if len(bound) > 1 else 0, 1",
         "if len(bound) > 1 else 0, 0",
         "tests/kernels/test_steps.py -k step[L2-per",
     ),
     Mutant(
-        "kernels/triton_steps.py",
+        "kernels/launch.py",
         "bound[0].numel() if len(bound) > 1 else 0",
         "0",
         "tests/kernels/test_steps.py -k step[L2-per",
@@ -1424,7 +1424,12 @@ MUTANTS = [
     Mutant("attacks/jsma.py", "* (x.shape[1] if threat.per_pixel else 1)", "", "tests/attacks/test_jsma.py"),
     Mutant("attacks/jsma.py", "* math.ceil(width / abs(theta) - 1e-9)", "", "tests/attacks/test_jsma.py"),
     Mutant("attacks/apgd.py", "2 * task.threat.scale", "task.threat.scale", "tests/attacks/test_apgd.py"),
-    Mutant("attacks/apgd.py", "loss > s.best_loss", "loss < s.best_loss", "tests/attacks/test_apgd.py"),
+    Mutant(
+        "attacks/apgd.py",
+        "first, better = s.step == 0, loss > s.best_loss",
+        "first, better = s.step == 0, loss < s.best_loss",
+        "tests/attacks/test_apgd.py",
+    ),
     Mutant("attacks/apgd.py", "(loss > s.loss)", "(loss >= s.loss)", "tests/attacks/test_apgd.py"),
     Mutant("attacks/apgd.py", "gains < 0.75 * s.period", "gains <= 0.75 * s.period", "tests/attacks/test_apgd.py"),
     Mutant(

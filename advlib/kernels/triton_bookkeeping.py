@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from advlib.kernels.launch import block_of, options
+
 Two = tuple[Tensor, Tensor]
 
 _BLOCK = 1024  # features of a program
@@ -55,8 +57,7 @@ def keep_better(better: Tensor, new: Two, old: Two) -> Two:
         with torch.cuda.device_of(kept[0]):
             _keep_better[(len(better) * blocks,)](
                 *(better.contiguous(), *tensors, *kept, features, blocks, block),
-                num_warps=_warps(block),
-                enable_fp_fusion=False,
+                **options(block),
             )
     return kept
 
@@ -71,17 +72,12 @@ def extrapolate(ahead: Tensor, previous: Tensor, point: Tensor, share: Tensor) -
         with torch.cuda.device_of(mixed):
             _extrapolate[(len(share) * blocks,)](
                 *(ahead, previous, point, share.to(ahead).contiguous(), mixed, features, blocks, block),
-                num_warps=_warps(block),
-                enable_fp_fusion=False,
+                **options(block),
             )
     return mixed
 
 
 def _blocks(features: int) -> tuple[int, int]:
     """How many features a program takes, and how many programs a row."""
-    block = min(triton.next_power_of_2(features), _BLOCK)
+    block = block_of(features, _BLOCK)
     return block, triton.cdiv(features, block)
-
-
-def _warps(block: int) -> int:
-    return max(1, block // 256)

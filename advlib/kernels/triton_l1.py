@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from advlib.kernels.launch import block_of, options, strided
+
 _BLOCK = 2048  # most features that a program looks at together
 _STEPS = 48  # as advlib.threats.roots takes at most
 
@@ -162,8 +164,8 @@ def project(x_adv: Tensor, x: Tensor, low: Tensor, high: Tensor, radius: Tensor)
         return result
     radius = radius.reshape(-1).expand(len(x))
     features = result[0].numel()
-    (low, *low_strides), (high, *high_strides) = _strided(low, x), _strided(high, x)
-    block = min(triton.next_power_of_2(features), _BLOCK)
+    (low, *low_strides), (high, *high_strides) = strided(low, x), strided(high, x)
+    block = block_of(features, _BLOCK)
     numbers = torch.finfo(x.dtype)
     with torch.cuda.device_of(x):
         _project[(len(x),)](
@@ -173,15 +175,6 @@ def project(x_adv: Tensor, x: Tensor, low: Tensor, high: Tensor, radius: Tensor)
             TINY=numbers.tiny,
             BITS=tl.int32 if x.dtype == torch.float32 else tl.int64,
             BLOCK=block,
-            num_warps=max(1, min(8, block // 256)),
-            enable_fp_fusion=False,
+            **options(block),
         )
     return result
-
-
-def _strided(bound: Tensor, x: Tensor) -> tuple[Tensor, int, int]:
-    """A bound, and how far apart its rows and features lie in memory: 0 where all share one value."""
-    if bound.numel() == 1:
-        return bound, 0, 0
-    bound = bound.expand(len(bound), *x.shape[1:]).contiguous()
-    return bound, bound[0].numel() if len(bound) > 1 else 0, 1

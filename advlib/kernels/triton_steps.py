@@ -7,12 +7,12 @@ a time.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from advlib.kernels.launch import block_of, options, strided
 
 _BLOCK = 4096  # most features that a program looks at together
 _STEPS = 48  # as advlib.threats.roots takes at most
@@ -32,12 +32,12 @@ def linf_step(x_adv: Tensor, grad: Tensor, length: Tensor, low: Tensor, high: Te
     out = torch.empty_like(x_adv)
     if out.numel():
         features = out[0].numel()
-        block = _block(features)
+        block = block_of(features, _BLOCK)
         blocks = triton.cdiv(features, block)
         length = length.expand(len(out))
         with torch.cuda.device_of(out):
             _linf_step[(len(out) * blocks,)](
-                x_adv, grad, length, low, high, out, features, blocks, length.stride(0), block, **_options(block)
+                x_adv, grad, length, low, high, out, features, blocks, length.stride(0), block, **options(block)
             )
     return out
 
@@ -60,10 +60,10 @@ def l2_step(
     moved = torch.empty_like(x_adv)
     if moved.numel():
         features = moved[0].numel()
-        block = _block(features)
+        block = block_of(features, _BLOCK)
         length = length.expand(len(moved))
         with torch.cuda.device_of(moved):
-            _l2_move[(len(moved),)](x_adv, grad, length, moved, features, length.stride(0), block, **_options(block))
+            _l2_move[(len(moved),)](x_adv, grad, length, moved, features, length.stride(0), block, **options(block))
     return l2_project(moved, x, radius, low, high)
 
 
@@ -81,16 +81,16 @@ def l2_project(x_adv: Tensor, x: Tensor, radius: Tensor, low: Tensor, high: Tens
     out = torch.empty_like(x_adv)
     if out.numel():
         features = out[0].numel()
-        block = _block(features)
+        block = block_of(features, _BLOCK)
         numbers = torch.finfo(out.dtype)
-        (low, *low_strides), (high, *high_strides) = _strided(low, x), _strided(high, x)
+        (low, *low_strides), (high, *high_strides) = strided(low, x), strided(high, x)
         radius = radius.expand(len(out))
         strides = (*low_strides, *high_strides, radius.stride(0))
         with torch.cuda.device_of(out):
             _l2_project[(len(out),)](
                 *(x_adv, x, low, high, radius, out, features, *strides),
                 *(_STEPS, 2 * numbers.eps, numbers.max, block),
-                **_options(block),
+                **options(block),
             )
     return out
 
@@ -107,32 +107,15 @@ def momentum(before: Tensor, grad: Tensor, decay: float) -> Tensor:
     out = torch.empty_like(before)
     if out.numel():
         features = out[0].numel()
-        block = _block(features)
+        block = block_of(features, _BLOCK)
         with torch.cuda.device_of(out):
-            _momentum[(len(out),)](before, grad, out, features, decay, block, **_options(block))
+            _momentum[(len(out),)](before, grad, out, features, decay, block, **options(block))
     return out
 
 
 def _rows(*tensors: Tensor) -> list[Tensor]:
     """The same numbers, row after row in memory, in the shape of the first."""
     return [tensor.expand_as(tensors[0]).contiguous() for tensor in tensors]
-
-
-def _block(features: int) -> int:
-    return min(1 << (features - 1).bit_length(), _BLOCK)
-
-
-def _options(block: int) -> dict[str, Any]:
-    """How kernels are launched; without fused multiply-adds they round as the reference does on a CPU."""
-    return {"num_warps": max(1, min(16, block // 256)), "enable_fp_fusion": False}
-
-
-def _strided(bound: Tensor, x: Tensor) -> tuple[Tensor, int, int]:
-    """A bound, and how far apart its rows and features lie in memory: 0 where all share one value."""
-    if bound.numel() == 1:
-        return bound, 0, 0
-    bound = bound.expand(len(x) if len(bound) > 1 else 1, *x.shape[1:]).contiguous()
-    return bound, bound[0].numel() if len(bound) > 1 else 0, 1
 
 
 @triton.jit
