@@ -3241,7 +3241,7 @@ MUTANTS = [
         "evaluation/rows.py",
         "better = ~success & (loss > self.margin[rows])",
         "better = ~success",
-        "tests/evaluation/test_schedule.py",
+        "tests/evaluation/test_evaluate.py",
     ),
     Mutant(
         "evaluation/rows.py",
