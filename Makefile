@@ -44,7 +44,7 @@ peers: .venv-bench/peers.done  ## the tests beside other libraries: every row of
 	touch $@
 
 gpu:  ## on a machine with a CUDA device and torch: the tests and timings there, with its own Python
-	PYTHONPATH=. $(PYTHON) -m pytest -m gpu
+	PYTHONPATH=. $(PYTHON) -m pytest -m gpu tests/test_gpu.py tests/acceleration tests/kernels
 	PYTHONPATH=. $(PYTHON) benchmarks/kernels.py --device cuda
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
 
