@@ -1,5 +1,6 @@
 """Recording a step on a tree of tensors."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pytest
@@ -72,11 +73,23 @@ def test_outlines_differ_in_all_but_values(other):
     assert outline(pair) != outline(other)
 
 
+@dataclass(frozen=True)
+class One:
+    value: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Another:
+    value: torch.Tensor
+
+
 def test_outlines_of_threats():
     x = torch.rand(2, 3)
     assert outline(Linf(0.1).at(x)) != outline(Linf(0.2).at(x))
     assert outline(Linf(0.1).at(x)) != outline(L2(0.1).at(x))
     assert outline(Linf(0.1).at(x)) == outline(Linf(0.1).at(x / 2))
+    assert outline(One(x)) == outline(One(x / 2))
+    assert outline(One(x)) != outline(Another(x))
 
 
 def test_a_loop_is_loaded_and_taken_on():

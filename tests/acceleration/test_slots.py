@@ -10,6 +10,7 @@ from torch import nn
 import advlib
 from advlib import L2, Linf, pgd
 from advlib.attacks.pgd import ProjectedGradient
+from advlib.oracles import ScoreOracle
 from advlib.search import search
 from advlib.slots import slots_for
 from advlib.threats.base import choose
@@ -230,6 +231,15 @@ def test_last_points_of_several_batches():
     settings = {"steps": 4, "keep": "last", "batch_size": 5}
     expected = pgd(model, x, y, Linf(0.1), generator=seeded(), **settings)
     assert torch.equal(recorded(pgd, model, x, y, Linf(0.1), generator=seeded(), **settings)[0], expected)
+
+
+def test_an_oracle_is_asked_and_not_recorded():
+    model, x = build((12,)), batch((12,), rows=5)
+    oracle = ScoreOracle(model)
+    y = classes(model, x)
+    recorded(advlib.square, oracle, x, y, Linf(0.1), steps=6, generator=seeded())
+    assert not RECORDINGS
+    assert oracle.queries > 5
 
 
 class Hesitant(nn.Module):
