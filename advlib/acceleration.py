@@ -241,7 +241,7 @@ def accelerate(
 
     Example:
         >>> with advlib.accelerate() as acceleration:
-        ...     x_adv = advlib.pgd(model, x, y, Linf(8 / 255))
+        ...     x_adv = advlib.pgd(model.eval(), x, y, Linf(8 / 255))
         >>> acceleration.reasons
         []
     """
