@@ -3778,6 +3778,12 @@ MUTANTS = [
     ),
     Mutant(
         "evaluation/schedule.py",
+        "rows.decide(rows.left), order[:, index]",
+        "rows.left(), order[:, index]",
+        "tests/evaluation/test_resume.py",
+    ),
+    Mutant(
+        "evaluation/schedule.py",
         "return rows.decide(lambda: 1 - len(rows.left(some)) / max(len(some), 1))",
         "return 1 - len(rows.left(some)) / max(len(some), 1)",
         "tests/evaluation/test_resume.py",

@@ -126,7 +126,7 @@ def _cross(rows: Rows, crossings: int) -> None:
     if crossings == 0 or _way_back(rows, rows.decide(lambda: rows.nearest(0.1)), order[:, 0]) == 0:
         return  # gradients see as much from here
     for index in range(min(crossings, order.shape[1])):
-        if _way_back(rows, rows.left(), order[:, index]) < 1 / 50:
+        if _way_back(rows, rows.decide(rows.left), order[:, index]) < 1 / 50:
             return
 
 

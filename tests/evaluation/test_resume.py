@@ -15,6 +15,7 @@ from torch import nn
 from advlib import L2, Linf, evaluate
 from advlib.evaluation import schedule
 from advlib.evaluation.rows import Rows
+from advlib.search import SearchResult
 from evaluation.resumed_run import BLOCK, ROWS, evaluated, module, problem, told
 
 SCRIPT = Path(__file__).parent / "resumed_run.py"
@@ -248,6 +249,51 @@ def test_every_moment_of_a_schedule_leads_to_the_same_end(seed):
         found = state_of(again)
         del found["decisions"]
         assert found == wanted
+
+
+@pytest.mark.parametrize("crossings", [1, 3])
+def test_ways_back_go_on_as_they_would_have(monkeypatch, crossings):
+    def third(model, x, y, threat, rule, *, steps, **options):
+        """A search that breaks a third of what it is given."""
+        won = torch.arange(len(x)) < len(x) / 3
+        far = torch.where(won.unsqueeze(1), torch.ones_like(x), x)
+        passes = torch.ones(len(x), dtype=torch.int64)
+        return SearchResult(far, won, won.to(x), threat.distance(far, x), passes, passes)
+
+    monkeypatch.setattr("advlib.evaluation.rows.search", third)
+    x = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) / 2
+    x[::6] += 0.5
+    y = torch.zeros(30, dtype=torch.int64)
+
+    def model(z):
+        far = z.mean(1) - 0.6
+        return torch.stack([torch.zeros_like(far), far], dim=1)
+
+    def fresh():
+        certified = torch.zeros(30, dtype=torch.bool)
+        return Rows(model, x, y, Linf(1.0), certified, torch.Generator(), None, lambda rows: None)
+
+    whole, snapshots = fresh(), []
+    whole.keep = lambda rows: snapshots.append(copy.deepcopy(rows.snapshot()))
+    schedule._cross(whole, crossings)
+    assert len(snapshots) == 1 + crossings  # with the one that looks whether there is a way
+    for snapshot in snapshots:
+        again = fresh()
+        again.restore(copy.deepcopy(snapshot))
+        schedule._cross(again, crossings)
+        assert torch.equal(again.standing, whole.standing)
+
+
+def test_what_later_attacks_break_is_not_counted_to_a_way_back():
+    model, x, y = problem(BLOCK)
+    options = {"certified": torch.zeros(BLOCK, dtype=torch.bool), "batch_size": None, "tell": lambda rows: None}
+    rows = Rows(model, x, y, Linf(0.0), generator=torch.Generator(), **options)
+    some, donors = rows.left(), torch.zeros(BLOCK, dtype=torch.int64)
+    assert schedule._way_back(rows, some, donors) == 0
+    rows.standing[some[:5]] = False
+    again = Rows(model, x, y, Linf(0.0), generator=torch.Generator(), **options)
+    again.restore(rows.snapshot())
+    assert schedule._way_back(again, some, donors) == 0
 
 
 def test_decisions_are_those_of_the_killed_run():
