@@ -196,12 +196,12 @@ def test_certified_rows_are_not_attacked():
         return model(points)
 
     certified = torch.zeros(50, dtype=torch.bool)
-    certified[::2] = True
+    certified[::3] = True  # other places in each block
     result = quiet(watched, x, y, Linf(0.5), certified=certified, budget="quick")
     assert torch.equal(result.robust, certified)  # the rest breaks at this radius
-    assert sum(stage.rows for stage in result.stages if stage.name == "first") == 25
+    assert sum(stage.rows for stage in result.stages if stage.name == "first") == 33
     assert torch.equal(result.certified, certified)
-    assert "certified         50.00 %" in str(result)
+    assert "certified         34.00 %" in str(result)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 6])
