@@ -1,6 +1,7 @@
 """Recorded steps find what steps one by one find, whatever the rule, the batch and the restarts."""
 
 import gc
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -116,12 +117,15 @@ def test_a_plain_function_is_recorded_for_one_call_alone():
     assert acceleration.reasons == []
 
 
-def test_a_rule_made_for_one_call_is_recorded_for_it_alone():
+@pytest.mark.parametrize(
+    "attack", [partial(advlib.apgd, loss="dlr", targets=3), advlib.attacks.virtual_adversarial_perturbation]
+)
+def test_a_rule_made_for_one_call_is_recorded_for_it_alone(attack):
     model, x = build((12,)), batch((12,), rows=9)
     y = classes(model, x)
-    expected = advlib.apgd(model, x, y, Linf(0.1), steps=3, loss="dlr", targets=3, generator=seeded())
+    expected = attack(model, x, y, Linf(0.1), steps=3, generator=seeded())
     with advlib.accelerate() as acceleration:
-        found = advlib.apgd(model, x, y, Linf(0.1), steps=3, loss="dlr", targets=3, generator=seeded())
+        found = attack(model, x, y, Linf(0.1), steps=3, generator=seeded())
         gc.collect()
         assert len(acceleration._loops) == len(acceleration._passing) == 0
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
