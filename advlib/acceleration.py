@@ -177,9 +177,7 @@ class _Same:
         return self.mark
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Same) or self.mark != other.mark:
-            return False
-        return self.part is other.part or (not isinstance(self.part, nn.Module) and bool(self.part == other.part))
+        return isinstance(other, _Same) and (self.part is other.part or bool(self.part == other.part))
 
 
 class _Lowered(nn.Module):

@@ -5342,8 +5342,8 @@ MUTANTS = [
         "_places(model), outline(tree)",
         SLOTS,
     ),
-    Mutant("acceleration.py", "if len(loops) > _LOOPS:", "if False:", SLOTS),
-    Mutant("acceleration.py", "        loops.move_to_end(key)\n", "", SLOTS),
+    Mutant("acceleration.py", "if len(loops) > _LOOPS:", "if False:", REPLAY),
+    Mutant("acceleration.py", "        loops.move_to_end(key)\n", "", REPLAY),
     Mutant("acceleration.py", "any(module.training for module in model.modules())", "False", COPIES),
     Mutant("acceleration.py", "known is None or known[0] != version", "known is None", COPIES),
     Mutant("acceleration.py", "known is None or known[0] != version", "True", COPIES),
@@ -5362,12 +5362,7 @@ MUTANTS = [
     ),
     Mutant("acceleration.py", 'if self.precision == "tf32":', "if False:", COPIES),
     Mutant("acceleration.py", "_current.reset(self._outside.pop())", "pass", COPIES),
-    Mutant(
-        "acceleration.py",
-        "not isinstance(other, _Same) or self.mark != other.mark",
-        "not isinstance(other, _Same)",
-        SLOTS,
-    ),
+    Mutant("acceleration.py", " or bool(self.part == other.part)", "", SLOTS),
 ]
 
 if torch.__version__ < "2.7":  # 2.6 keeps weights that it casts while gradients are off; 2.13 does not

@@ -75,7 +75,7 @@ def test_a_recording_serves_other_inputs_other_noise_and_other_weights():
         assert len(acceleration._loops) == 1
 
 
-@pytest.mark.parametrize("change", ["model", "loss", "rule", "weights", "eps", "shape", "goal"])
+@pytest.mark.parametrize("change", ["model", "loss", "rule", "weights", "eps", "shape", "goal", "casts"])
 def test_what_differs_is_recorded_anew(change):
     model, x = build((12,)), batch((12,), rows=9)
     y = classes(model, x)
@@ -93,8 +93,10 @@ def test_what_differs_is_recorded_anew(change):
         elif change == "eps":
             eps = 0.2
         else:
-            settings |= {"loss": {"loss": "margin"}, "rule": {"steps": 4}, "goal": {"targeted": True}}[change]
-        found = pgd(model, x, y, Linf(eps), generator=seeded(), **settings)
+            changed = {"loss": {"loss": "margin"}, "rule": {"steps": 4}, "goal": {"targeted": True}, "casts": {}}
+            settings |= changed[change]
+        with torch.autocast("cpu", torch.bfloat16, enabled=change == "casts"):  # which leaves float64 alone
+            found = pgd(model, x, y, Linf(eps), generator=seeded(), **settings)
         assert len(acceleration._loops) == 2
     assert torch.equal(found, pgd(model, x, y, Linf(eps), generator=seeded(), **settings))
 

@@ -97,7 +97,9 @@ def test_every_success_is_one_of_the_model_itself(precision, keep):
     rule = ProjectedGradient(8)
     options = {"steps": 8, "keep": keep, "random_start": True, "loss": "margin"}
     plain = search(model, x, y, Linf(0.02), rule, generator=seeded(), **options)
-    with advlib.accelerate(precision=precision):
+    with advlib.accelerate(precision=precision) as acceleration:
+        weights = {parameter.dtype for parameter in acceleration.stand_in(model, x).parameters()}
+        assert weights == {torch.bfloat16 if precision == "bf16" else torch.float32}
         found = search(model, x, y, Linf(0.02), rule, generator=seeded(), **options)
     with torch.no_grad():
         logits = model(found.x_adv)
@@ -142,8 +144,9 @@ def test_training_needs_no_confirmation_and_no_copy():
     model.train()
     log.clear()
     with advlib.accelerate() as acceleration:
-        pgd(model, x, y, Linf(0.05), steps=3, keep="last", generator=seeded())
-    assert len(log) == 3
+        for _ in range(2):
+            pgd(model, x, y, Linf(0.05), steps=3, keep="last", generator=seeded())
+    assert len(log) == 6
     assert acceleration.reasons == ["Asked is asked itself, being in training mode: call model.eval()"]
     assert model.training
 
@@ -226,6 +229,15 @@ def test_plain_functions_and_oracles_are_asked_themselves():
     assert acceleration.reasons == []
 
 
+@pytest.fixture
+def exact_products():
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("exact_products")
 def test_settings_end_with_the_context():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     model = network()
