@@ -511,3 +511,20 @@ def test_a_row_that_finds_a_gradient_in_a_later_restart_is_not_reported(recwarn)
     generator = torch.Generator().manual_seed(0)
     pgd(blind_below_a_half, x, y, Linf(0.1), steps=2, restarts=30, generator=generator)
     assert not recwarn.list
+
+
+def test_every_step_of_every_run_draws_noise_of_its_own_for_the_rows_left():
+    seen = []
+
+    class Drawing(Walk):
+        def update(self, state, feedback, task, noise):
+            seen.append((noise.restart, noise.step, noise.row.tolist()))
+            return super().update(state, feedback, task, noise)
+
+        def finished(self, state):
+            return (state.step >= 2) & (state.query[:, 0] > 0.5)
+
+    path = [[0.1, 0.2, 0.3, 0.4], [0.4, 0.5, 0.6, 0.7]]
+    search(scalar, X, Y, BALL, Drawing(path), steps=3, restarts=2, keep="strongest")
+    one_run = [(1, [0, 1]), (2, [0, 1]), (3, [0])]
+    assert seen == [(restart, *step) for restart in (0, 1) for step in one_run]
