@@ -528,3 +528,9 @@ def test_every_step_of_every_run_draws_noise_of_its_own_for_the_rows_left():
     search(scalar, X, Y, BALL, Drawing(path), steps=3, restarts=2, keep="strongest")
     one_run = [(1, [0, 1]), (2, [0, 1]), (3, [0])]
     assert seen == [(restart, *step) for restart in (0, 1) for step in one_run]
+
+
+def test_each_batch_starts_at_its_own_init():
+    init = torch.tensor([[0.3], [0.7]], dtype=torch.float64)
+    found = pgd(scalar, X, Y, BALL, steps=1, step_size=1e-6, keep="last", init=init, batch_size=1)
+    assert torch.allclose(found, init, rtol=0, atol=1e-5)
