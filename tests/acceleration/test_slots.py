@@ -207,6 +207,17 @@ def test_rules_that_are_judged_elsewhere(keep):
         assert torch.equal(found.forwards, expected.forwards + ~expected.success)
 
 
+def test_what_a_slot_sees_after_its_last_step_counts_for_nothing():
+    model, x = build((12,)), batch((12,), rows=64)
+    y = classes(model, x)
+    rule = ProjectedGradient(2, 0.05)
+    further = search(model, x, y, Linf(0.5), rule, steps=7, keep="first")
+    expected = search(model, x, y, Linf(0.5), rule, steps=2, keep="first")
+    assert further.success.sum() > expected.success.sum()
+    found, _ = recorded(search, model, x, y, Linf(0.5), rule, steps=2, keep="first")
+    assert torch.equal(found.success, expected.success)
+
+
 def test_bounds_that_all_rows_share():
     model, x = build((12,)), batch((12,), rows=23)
     y = classes(model, x)
