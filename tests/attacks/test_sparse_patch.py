@@ -1,5 +1,7 @@
 """Sparse-RS over patches: what its proposals paint and where they move, and how near they come to a known optimum."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -151,3 +153,25 @@ def test_alpha_is_the_share_that_is_painted_first():
 def test_bad_input(threat, message):
     with pytest.raises(ValueError, match=message):
         sparse_rs(flat, X, torch.zeros(20).long(), threat)
+
+
+def test_moves_stay_within_the_image():
+    rule, task = SparsePatchSearch(Patch(3), 100), SimpleNamespace(x=torch.zeros(2, 1, 8, 8, dtype=torch.float64))
+    corner = torch.tensor([[0.0, 1.0], [5.0, 4.0]], dtype=torch.float64)
+    chance = torch.tensor([[0.0, 0.0], [0.999, 0.999]], dtype=torch.float64)
+    moved = rule._moved(corner, chance, torch.zeros(2, dtype=torch.float64), task)
+    assert moved.tolist() == [[0.0, 0.0], [5.0, 5.0]]
+
+
+def test_a_color_is_the_pixels_own_only_where_all_channels_agree():
+    rule = SparsePatchSearch(Patch(1), 100)
+    content = torch.tensor([[[[0.0]], [[1.0]]], [[[0.0]], [[0.0]]]])  # black is one channel's own, and both channels'
+    chance = torch.cat([torch.zeros(2, 5), torch.full((2, 2), 0.9)], 1)  # black is drawn
+    painted = rule._painted(content, torch.ones(2), chance).flatten(1)
+    assert painted.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_the_first_patch_is_tried_as_it_is():
+    _, states, _ = asked(flat, X, Patch((4, 5)), 3)
+    assert torch.equal(states[0].painted, states[0].content)
+    assert (states[1].painted != states[1].content).flatten(1).any(1).all()
