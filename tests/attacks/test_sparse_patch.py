@@ -172,6 +172,6 @@ def test_a_color_is_the_pixels_own_only_where_all_channels_agree():
 
 
 def test_the_first_patch_is_tried_as_it_is():
-    _, states, _ = asked(flat, X, Patch((4, 5)), 3)
+    _, states, _ = asked(flat, X, Patch((4, 5), location=(1, 1)), 3)
     assert torch.equal(states[0].painted, states[0].content)
     assert (states[1].painted != states[1].content).flatten(1).any(1).all()
