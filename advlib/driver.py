@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from advlib.oracles import OracleError
 from advlib.rules import Keep, Rule, Trace
 from advlib.threats.base import choose, column
 
-_CHECK_EVERY = 8  # steps between looks at which rows are done, where a look would wait for the device
+LOOK_EVERY = 8  # steps between looks at which rows are done, where a look would wait for the device
 
 
 class Best(NamedTuple):
@@ -32,6 +32,16 @@ class Best(NamedTuple):
 def take(rows: Any, index: Tensor) -> Any:
     """The same NamedTuple of row-first tensors for some of its rows."""
     return type(rows)(*(part[index] for part in rows))
+
+
+def put(index: Tensor, new: Best, into: Best) -> Best:
+    """The best points with those of some rows replaced."""
+    return Best(*(old.index_copy(0, index, part) for old, part in zip(into, new, strict=True)))
+
+
+def joined(parts: Sequence[Best]) -> Best:
+    """The best points of several batches, one after the other."""
+    return parts[0] if len(parts) == 1 else Best(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def nothing(x: Tensor) -> Best:
@@ -58,8 +68,7 @@ class Driver:
 
     def attack(self, rows: Tensor, restarts: int, batch_size: int | None) -> Best:
         """The best points of some rows, a batch of them at a time."""
-        parts = [self._attack(part, restarts) for part in torch.split(rows, batch_size or max(len(rows), 1))]
-        return parts[0] if len(parts) == 1 else Best(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        return joined([self._attack(part, restarts) for part in torch.split(rows, batch_size or max(len(rows), 1))])
 
     def _attack(self, rows: Tensor, restarts: int) -> Best:
         """The best points of one batch over all restarts."""
@@ -75,7 +84,7 @@ class Driver:
             if len(todo) == 0:
                 break
             again = self._run(task.take(todo), take(best, todo), restart)
-            best = Best(*(old.index_copy(0, todo, new) for old, new in zip(best, again, strict=True)))
+            best = put(todo, again, best)
         return best
 
     def _run(self, task: Task, best: Best, restart: int) -> Best:
@@ -108,7 +117,7 @@ class Driver:
                 left, done = (~done).nonzero().squeeze(1), None
                 if len(left) == len(finished):
                     continue
-                shelf = Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
+                shelf = put(place, best, shelf)
                 if len(left) == 0:
                     return shelf
                 state, task, best, place = take(state, left), task.take(left), take(best, left), place[left]
@@ -117,7 +126,7 @@ class Driver:
             self.evaluator.interruption = error
         if len(place) == len(shelf.success):
             return best
-        return Best(*(old.index_copy(0, place, new) for old, new in zip(shelf, best, strict=True)))
+        return put(place, best, shelf)
 
     def _point(self, task: Task, restart: int, noise: Noise) -> Tensor:
         if self.init is not None and restart == 0:
@@ -126,7 +135,7 @@ class Driver:
 
     def _may_look(self, step: int) -> bool:
         """Whether to look at which rows are done: always on a CPU, now and then where a look costs a wait."""
-        return self.evaluator.x.device.type == "cpu" or step % _CHECK_EVERY == _CHECK_EVERY - 1
+        return self.evaluator.x.device.type == "cpu" or step % LOOK_EVERY == LOOK_EVERY - 1
 
     def _chosen(self, better: Tensor, point: Tensor, best: Tensor) -> Tensor:
         """The point in the rows where it is better, and the best so far in the others."""

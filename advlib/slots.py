@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from advlib.acceleration import Acceleration
-from advlib.driver import Best, Driver, judged, nothing, take
+from advlib.driver import LOOK_EVERY, Best, Driver, joined, judged, nothing, put, take
 from advlib.evaluator import Model, Task
 from advlib.noise import Key, Noise
 from advlib.replay import leaves, mapped
 from advlib.rules import Rule
-
-_LOOK_EVERY = 8  # steps between looks at which slots are done, since a look waits for the device
 
 Run = tuple[int, int]  # the place of a row, and which of its runs
 
@@ -79,12 +77,11 @@ class AcceleratedDriver(Driver):
             task = self.evaluator.task(rows[part])
             noise = Noise(self.evaluator.key, task.row)
             asked.append(self._concluded(nothing(task.x), best.x_adv[part], task, noise, None))
-        held = Best(*(torch.cat(part) for part in zip(*asked, strict=True)))
+        held = joined(asked)
         lost = (best.success & ~held.success).nonzero().squeeze(1)
         if len(lost) == 0:
             return held
-        again = self._searched(rows[lost], restarts, batch_size)
-        return Best(*(old.index_copy(0, lost, new) for old, new in zip(held, again, strict=True)))
+        return put(lost, self._searched(rows[lost], restarts, batch_size), held)
 
     @property
     def _records(self) -> bool:
@@ -105,17 +102,17 @@ class AcceleratedDriver(Driver):
         task, noise = slots.task, Noise(self.evaluator.key, task.row, restart)
         slots = self._advance(slots, self.evaluator.key)  # as a call: it checks what the model returns
         if self.steps > 1:
-            slots = self._taken(slots, self.steps - 1)
+            loop = self._loop(slots)
+            loop.load(slots, self.evaluator.key)
+            loop.advance(self.steps - 1)
+            slots = loop.tree
         self._count(slots)
         point = judged(slots.state).clone()  # the next recorded run is written over this one
         return self._concluded(slots.best, point, task, noise, None)
 
-    def _taken(self, slots: Slots, steps: int) -> Slots:
-        loop = self.acceleration.loop(self._advance, slots, self.evaluator, (self.rule, self.steps, self.keep))
-        loop.load(slots, self.evaluator.key)
-        loop.advance(steps)
-        tree: Slots = loop.tree
-        return tree
+    def _loop(self, slots: Slots) -> Any:
+        by = (self.rule, self.steps, self.keep)
+        return self.acceleration.loop(self._advance, slots, self.evaluator, by)
 
     # -- rows that end one by one --------------------------------------------------------------------------
 
@@ -126,8 +123,11 @@ class AcceleratedDriver(Driver):
         slots = self._begun(rows, list(range(len(runs))), 0, found)
         slots, runs = _resized(slots, runs, list(range(len(runs))), size)
         slots = self._advance(slots, self.evaluator.key)  # as a call: it checks what the model returns
+        loop = self._loop(slots)
         while True:
-            slots = self._taken(slots, _LOOK_EVERY)
+            loop.load(slots, self.evaluator.key)
+            loop.advance(LOOK_EVERY)
+            slots = loop.tree
             live = slots.live.tolist()
             ended = [i for i, run in enumerate(runs) if run and not live[i]]
             if not ended:
@@ -136,7 +136,7 @@ class AcceleratedDriver(Driver):
             self._count(over)
             of = [run for run in (runs[i] for i in ended) if run]
             places = torch.tensor([place for place, _ in of], device=rows.device)
-            found = Best(*(old.index_copy(0, places, new) for old, new in zip(found, over.best, strict=True)))
+            found = put(places, over.best, found)
             settled = over.best.success.tolist() if self.keep == "first" else [False] * len(of)
             for (place, restart), done in zip(of, settled, strict=True):
                 if not done and restart + 1 < restarts:
@@ -149,6 +149,7 @@ class AcceleratedDriver(Driver):
                 return found
             if len(kept) <= len(runs) // 2:
                 slots, runs = _resized(slots, runs, kept, slots_for(len(kept), size))
+                loop = self._loop(slots)
 
     def _refill(self, slots: Slots, rows: Tensor, fresh: list[tuple[int, Run]], found: Best) -> Slots:
         """The slots once some of them have begun another run."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.bim import constant_length
-from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.dispatch import fused
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
@@ -30,7 +30,7 @@ class MIMState(NamedTuple):
 
 def accumulated(momentum: Tensor, gradient: Tensor, decay: float) -> Tensor:
     """``(N, ...)`` the momentum decayed, plus the gradient over its L1 norm (the paper's equation 6), row by row."""
-    if not differentiated(momentum, gradient) and fused("momentum", momentum, gradient):
+    if fused("momentum", momentum, gradient):
         from advlib.kernels import triton_steps
 
         return triton_steps.momentum(momentum, gradient, decay)

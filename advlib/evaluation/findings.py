@@ -21,7 +21,6 @@ from advlib.evaluator import guard, precise
 from advlib.losses import margin
 from advlib.search import SearchResult, search
 from advlib.threats import Linf, Threat
-from advlib.threats.base import column
 
 SAMPLE = 32  # rows that are looked at
 _FEW = 8  # rows without which means say nothing
@@ -168,7 +167,7 @@ def _wrong_slope(rows: Rows, sample: Tensor, slope: Tensor) -> Sign:
     small = 1e-4 * width * exact.sign()
     wrong = (_kept(rows, y, inside - small, inside + small, exact) - 1).abs() > 0.5
     slope = slope.nan_to_num()
-    wide = threat.project(x + column(threat.scale(x), x) * threat.steepest(slope, x), x)
+    wide = threat.step(x, slope, threat.scale(x), x)
     kept = _kept(rows, y, x, wide, slope)
     wrong &= (kept < 0.25) | (kept > 4)
     finding = Finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.dispatch import fused
 
 Two = tuple[Tensor, Tensor]
 
@@ -18,7 +18,7 @@ def keep_better(better: Tensor, new: Two, old: Two) -> Two:
         new: ``(N, ...)`` points and their gradients, finite.
         old: Likewise. (The kernel reads of both what it takes alone, and passes over what is not finite in the rest.)
     """
-    if fused("keep_better", *new, *old) and not differentiated(*new, *old):
+    if fused("keep_better", *new, *old):
         from advlib.kernels import triton_bookkeeping
 
         return triton_bookkeeping.keep_better(better, new, old)
@@ -35,7 +35,7 @@ def extrapolate(ahead: Tensor, previous: Tensor, point: Tensor, share: Tensor) -
         point: ``(N, ...)`` points.
         share: ``(N,)`` how much of the way.
     """
-    if fused("extrapolate", ahead, previous, point) and not differentiated(ahead, previous, point):
+    if fused("extrapolate", ahead, previous, point):
         from advlib.kernels import triton_bookkeeping
 
         return triton_bookkeeping.extrapolate(ahead, previous, point, share)

@@ -20,8 +20,10 @@ MEASURED: frozenset[str] = frozenset()
 _TYPES = (torch.float32, torch.float64)
 
 
-def fused(name: str, *tensors: Tensor) -> bool:
+def fused(name: str, *tensors: Tensor, differentiable: bool = False) -> bool:
     """Whether the Triton kernel ``name`` is to be used for these tensors.
+
+    Where autograd records what is done with them, only a kernel that is ``differentiable`` is.
 
     Raises:
         ValueError: If ``ADVLIB_KERNELS`` is none of auto, torch and triton.
@@ -29,11 +31,13 @@ def fused(name: str, *tensors: Tensor) -> bool:
     """
     choice = os.environ.get("ADVLIB_KERNELS", "auto")
     if choice == "auto":
-        return name in MEASURED and _suits(tensors)
+        return name in MEASURED and (differentiable or not differentiated(*tensors)) and _suits(tensors)
     if choice == "torch":
         return False
     if choice != "triton":
         raise ValueError(f"ADVLIB_KERNELS must be auto, torch or triton, got {choice!r}: unset it for auto")
+    if not differentiable and differentiated(*tensors):
+        return False
     _require(name, tensors)
     return True
 

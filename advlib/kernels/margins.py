@@ -73,7 +73,7 @@ def lead_ratio(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 
 def _fits(name: str, logits: Tensor, y: Tensor, target: Tensor | None) -> bool:
     """Whether the kernel is to be used; the reference takes, or refuses, all that it is not made for."""
-    if logits.dtype not in (torch.float32, torch.float64) or not fused(name, logits):
+    if logits.dtype not in (torch.float32, torch.float64) or not fused(name, logits, differentiable=True):
         return False
     labels = (y,) if target is None else (y, target)
     alike = all(

@@ -10,6 +10,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from advlib.kernels.launch import options
+
 
 @triton.jit
 def _largest(values):
@@ -116,8 +118,7 @@ def _launch(
             TARGETED=target is not None,
             GRADIENT=gradient,
             BLOCK=block,
-            num_warps=min(max(block // 256, 1), 16),
-            enable_fp_fusion=False,
+            **options(block),
         )
     return value, slope
 

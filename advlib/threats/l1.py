@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.dispatch import fused
 from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat, column, normalized, room, rounding
@@ -67,7 +67,7 @@ class L1(Threat):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
-        if fused("l1_project", x_adv, x) and not differentiated(x_adv, x):
+        if fused("l1_project", x_adv, x):
             from advlib.kernels import triton_l1
 
             return triton_l1.project(x_adv, x, low, high, self.radius(x))

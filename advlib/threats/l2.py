@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.dispatch import fused
 from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat, column, normalized, room
@@ -68,7 +68,7 @@ class L2(Threat):
     p: ClassVar[float] = 2.0
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        if not differentiated(x_adv) and fused("l2_project", x_adv, x):
+        if fused("l2_project", x_adv, x):
             from advlib.kernels import triton_steps
 
             return triton_steps.l2_project(x_adv, x, self.radius(x).flatten(), *self.box(x))
@@ -96,7 +96,7 @@ class L2(Threat):
         return grad / column(length, grad)
 
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
-        if differentiated(x_adv, grad) or not fused("l2_step", x_adv, grad, x):
+        if not fused("l2_step", x_adv, grad, x):
             return super().step(x_adv, grad, length, x)
         from advlib.kernels import triton_steps
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from advlib.kernels.dispatch import differentiated, fused
+from advlib.kernels.dispatch import fused
 from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
 from advlib.threats.base import Threat
@@ -60,7 +60,7 @@ class Linf(Threat):
         return grad.sign()
 
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
-        if differentiated(x_adv, grad) or not fused("linf_step", x_adv, grad, x):
+        if not fused("linf_step", x_adv, grad, x):
             return super().step(x_adv, grad, length, x)
         from advlib.kernels import triton_steps
 

@@ -19,8 +19,8 @@ class OnCuda:
     is_cuda = True
     device = "cuda:0"
 
-    def __init__(self, dtype=torch.float32, contiguous=True):
-        self.dtype, self.is_contiguous = dtype, lambda: contiguous
+    def __init__(self, dtype=torch.float32, contiguous=True, requires_grad=False):
+        self.dtype, self.is_contiguous, self.requires_grad = dtype, lambda: contiguous, requires_grad
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +139,16 @@ def test_what_autograd_records():
 def test_importing_advlib_imports_no_triton():
     code = "import sys, advlib; assert 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_where_autograd_records_only_a_differentiable_kernel_is_used(monkeypatch):
+    for value in ("auto", "triton"):
+        choose(monkeypatch, value)
+        followed = OnCuda(requires_grad=True)
+        assert not dispatch.fused("fast", OnCuda(), followed)
+        assert dispatch.fused("fast", OnCuda(), followed, differentiable=True)
+        with torch.no_grad():
+            assert dispatch.fused("fast", OnCuda(), followed)
 
 
 def test_what_the_reference_cannot_do_is_done_wherever_a_kernel_can(monkeypatch):
