@@ -213,15 +213,13 @@ def run(given: argparse.Namespace, name: str, art: bool) -> dict[str, list[dict[
 
 def main() -> None:
     options = common.parser(__doc__.splitlines()[0], "beyond_balls.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=50, help="test images attacked one by one")
     options.add_argument(
         "--training", type=int, default=200, help="images that a patch for all is trained and tried on"
     )
     options.add_argument("--steps", type=int, default=80, help="batches of 50 on which it is trained")
     given = options.parse_args()
-    if not (given.zoo and given.data):
-        options.error("the networks and images are not part of the repository: give --zoo and --data")
     found = common.environment(given)
     art = importlib.util.find_spec("torchvision") is not None
     if not art:

@@ -206,7 +206,7 @@ def behind_masks(images: int, queries: int, eps: float = 0.1) -> list[dict[str, 
 
 def main() -> None:
     options = common.parser(__doc__.splitlines()[0], "black_box.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=50, help="test images")
     options.add_argument("--networks", nargs="+", default=["mnist_convsmall_eran"])
     options.add_argument("--only", nargs="+", help="algorithms; all by default")

@@ -6,11 +6,13 @@ about counts against the image that it is nearest to. A row is broken if what co
 the wanted class) inside the threat model. Time is taken in runs of their own, without the counting. ART's Square asks
 three times per proposal, and gets as many proposals as the others have queries. Its SimBA knows no radius, so all of
 that group have none. Networks trained elsewhere come from ``--zoo`` and images from ``--data``; without them,
-everything runs on small networks trained here.
+everything runs on small networks trained here. What the file of results holds of a network and a group is not measured
+again, so that a run may be stopped and continued.
 """
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -258,17 +260,22 @@ def main() -> None:
     given = options.parse_args()
     found = common.environment(given)
     warnings.simplefilter("ignore")
-    results: dict[str, list[dict[str, object]]] = {name: [] for name in given.groups}
+    settings = {"images": given.images, "queries": given.queries, "seeds": given.seeds}
+    results: dict[str, list[dict[str, object]]] = {name: [] for name in GROUPS}
+    if given.out.exists():
+        held = json.loads(given.out.read_text())
+        results |= held["groups"] if held["settings"] == settings else {}
     for case, threats in cases(given):
         with torch.no_grad():
             right = case.model(case.x).argmax(1) == case.y
         attacked = case._replace(x=case.x[right].contiguous(), y=case.y[right])
         for name in given.groups:
-            results[name] += group(name, attacked, threats[name], given.queries, given.seeds)
+            if case.name not in {row["network"] for row in results[name]}:
+                results[name] += group(name, attacked, threats[name], given.queries, given.seeds)
+                common.save(given.out, {"environment": found, "settings": settings, "groups": results})
     for name, rows in results.items():
-        common.table(f"{name}, {given.queries} queries a row, mean of {given.seeds} seeds", rows)
-    settings = {"images": given.images, "queries": given.queries, "seeds": given.seeds}
-    common.save(given.out, {"environment": found, **settings, **results})
+        if rows:
+            common.table(f"{name}, {given.queries} queries a row, mean of {given.seeds} seeds", rows)
 
 
 if __name__ == "__main__":

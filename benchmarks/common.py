@@ -39,10 +39,14 @@ def parser(description: str, out: str) -> argparse.ArgumentParser:
     return options
 
 
-def add_networks(options: argparse.ArgumentParser) -> None:
+def add_networks(options: argparse.ArgumentParser, required: bool = False) -> None:
     """The options that say which trained networks and which data are used."""
-    options.add_argument("--zoo", type=pathlib.Path, help="folder with load_zoo.py, whose load(name) gives a network")
-    options.add_argument("--data", type=pathlib.Path, help="folder with mnist.npz and cifar10_lossless.npz")
+    zoo, data = (
+        "folder with load_zoo.py, whose load(name) gives a network",
+        "folder with mnist.npz and cifar10_lossless.npz",
+    )
+    options.add_argument("--zoo", type=pathlib.Path, required=required, help=zoo)
+    options.add_argument("--data", type=pathlib.Path, required=required, help=data)
 
 
 def environment(given: argparse.Namespace, device: str = "cpu") -> dict[str, object]:

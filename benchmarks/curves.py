@@ -106,13 +106,11 @@ def draw(path: pathlib.Path, curves: dict[str, Curve]) -> None:
 
 def main() -> None:
     options = common.parser(__doc__, "curves.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=500, help="test images for the curves")
     options.add_argument("--device", default="cpu", help="where the distances are computed")
     options.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="others keep their results")
     given: argparse.Namespace = options.parse_args()
-    if not given.zoo or not given.data:
-        raise SystemExit("give --zoo and --data")
     environment = common.environment(given)
     found: dict[str, object] = json.loads(given.out.read_text()) if given.out.exists() else {}
     found = {"environment": environment, **{key: found[key] for key in found if key != "environment"}}

@@ -323,7 +323,7 @@ def versions() -> dict[str, str]:
 
 def options() -> argparse.ArgumentParser:
     taken = common.parser(__doc__.splitlines()[0], "minimum_norm.json")
-    common.add_networks(taken)
+    common.add_networks(taken, required=True)
     taken.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     taken.add_argument("--norms", nargs="+", choices=list(NORMS), default=list(NORMS))
     taken.add_argument("--algorithms", nargs="+", help="all by default")

@@ -94,7 +94,7 @@ def attacked(
 
 def main() -> None:
     options = common.parser(__doc__.splitlines()[0], "substitute.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=1000, help="test images beside the first 150")
     options.add_argument("--train", type=int, default=10_000, help="training images of scikit-learn's models")
     options.add_argument("--rounds", type=int, default=6, help="how often the inputs grow")

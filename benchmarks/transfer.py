@@ -74,7 +74,7 @@ def peers() -> dict[str, Callable[..., Tensor]]:
 
 def main() -> None:
     options = common.parser(__doc__.splitlines()[0], "transfer.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=50, help="test images")
     options.add_argument("--eps", type=float, default=8 / 255, help="radius in Linf")
     options.add_argument("--sources", nargs="*", default=["cifar10_resnet20"], help="networks that all attacks run on")

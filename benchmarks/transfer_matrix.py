@@ -43,7 +43,7 @@ def substitute(target: LabelOracle, seeds: Tensor, rounds: int) -> nn.Module:
 
 def main() -> None:
     options = common.parser(__doc__.splitlines()[0], "transfer_matrix.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=500, help="test images beside the first 150")
     options.add_argument("--train", type=int, default=10_000, help="training images of scikit-learn's models")
     options.add_argument("--rounds", type=int, default=4, help="how often a substitute's inputs grow")

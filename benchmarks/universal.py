@@ -67,7 +67,7 @@ def by_advlib(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epochs: in
 
 def main() -> None:
     options = common.parser(__doc__.splitlines()[0], "universal.json")
-    common.add_networks(options)
+    common.add_networks(options, required=True)
     options.add_argument("--images", type=int, default=100, help="training images")
     options.add_argument("--held-out", type=int, default=1000, help="test images")
     given = options.parse_args()
