@@ -43,6 +43,7 @@ def whole(tests: str) -> Mutant:
 
 
 SLOTS = "tests/acceleration/test_slots.py"
+SQUARE = "tests/attacks/test_square.py"
 COPIES = "tests/acceleration/test_stand_ins.py"
 REPLAY = "tests/acceleration/test_replay.py"
 
@@ -1642,14 +1643,14 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/square.py",
-        "step - torch.inf, step, chance)",
-        "step + torch.inf, step, chance)",
+        "step - torch.inf, step, windows, chance)",
+        "step + torch.inf, step, windows, chance)",
         "tests/attacks/test_square.py",
     ),
     Mutant(
         "attacks/square.py",
-        "step - torch.inf, step, chance)",
-        "step - torch.inf, step - 1, chance)",
+        "step - torch.inf, step, windows, chance)",
+        "step - torch.inf, step - 1, windows, chance)",
         "tests/attacks/test_square.py",
     ),
     Mutant("attacks/square.py", "if not self.stripes:", "if False:", "tests/attacks/test_square.py"),
@@ -1695,22 +1696,18 @@ MUTANTS = [
         "width",
         "tests/attacks/test_square.py",
     ),
-    Mutant("attacks/square.py", "odd=not linf", "odd=False", "tests/attacks/test_square.py"),
-    Mutant("attacks/square.py", "odd=not linf", "odd=True", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", "odd=not isinstance(task.threat, Linf)", "odd=False", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", "odd=not isinstance(task.threat, Linf)", "odd=True", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "best, loss, state.step + 1", "best, loss, state.step", "tests/attacks/test_square.py"),
-    Mutant(
-        "attacks/square.py",
-        "10_000 * step.unsqueeze(1) >= times",
-        "10_000 * step.unsqueeze(1) > times",
-        "tests/attacks/test_square.py",
-    ),
-    Mutant(
-        "attacks/square.py",
-        "step.new_tensor(_HALVINGS) * self.steps",
-        "step.new_tensor(_HALVINGS) * 10_000",
-        "tests/attacks/test_square.py",
-    ),
-    Mutant("attacks/square.py", "self.share * 0.5**halvings", "0.8 * 0.5**halvings", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", "10_000 * step >= moment * steps", "10_000 * step > moment * steps", SQUARE),
+    Mutant("attacks/square.py", "10_000 * step >= moment * steps", "step >= moment", SQUARE),
+    Mutant("attacks/square.py", "self.share * scheduled(", "0.8 * scheduled(", SQUARE),
+    Mutant("attacks/square.py", "-(-turn * self.steps // 10_000)", "turn * self.steps // 10_000", SQUARE),
+    Mutant("attacks/square.py", "-(-turn * self.steps // 10_000)", "turn", SQUARE),
+    Mutant("attacks/square.py", "step.unsqueeze(1) >= state", "step.unsqueeze(1) > state", SQUARE),
+    Mutant("attacks/square.py", "windows[:, 1:, 0]", "windows[:, :, 0]", SQUARE),
+    Mutant("attacks/square.py", ".clamp_max(lines * columns - 1)", "", SQUARE),
+    Mutant("attacks/square.py", "-(down.offset[:, 0] * columns +", "-(", SQUARE),
     Mutant("attacks/square.py", "(6 * task.threat.radius", "(2 * task.threat.radius", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "torch.clamp(moved, low, high, out=moved)", "moved", "tests/attacks/test_square.py"),
     Mutant(
@@ -1903,12 +1900,11 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/sparse_rs.py",
-        ">= step.new_tensor(_MOMENTS)",
-        "> step.new_tensor(_MOMENTS)",
+        "scheduled(step, self.steps, ",
+        "scheduled(step, 10_000, ",
         "tests/attacks/test_sparse_rs.py",
     ),
-    Mutant("attacks/sparse_rs.py", "_MOMENTS) * self.steps", "_MOMENTS) * 10_000", "tests/attacks/test_sparse_rs.py"),
-    Mutant("attacks/sparse_rs.py", "self.share / step", "0.3 / step", "tests/attacks/test_sparse_rs.py"),
+    Mutant("attacks/sparse_rs.py", "self.share / scheduled", "0.3 / scheduled", "tests/attacks/test_sparse_rs.py"),
     Mutant("attacks/sparse_rs.py", "(low < high).any(1)", "(low < high).all(1)", "tests/attacks/test_sparse_rs.py"),
     Mutant(
         "attacks/sparse_rs.py",
@@ -2064,14 +2060,14 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/sparse_patch.py",
-        "torch.minimum((corner + shift).clamp_min(0), room)",
-        "(corner + shift).clamp_min(0)",
+        "clamp(0, length - side)",
+        "clamp_min(0)",
         "tests/attacks/test_sparse_patch.py",
     ),
     Mutant(
         "attacks/sparse_patch.py",
-        "(corner + shift).clamp_min(0)",
-        "(corner + shift)",
+        "clamp(0, length - side)",
+        "clamp_max(length - side)",
         "tests/attacks/test_sparse_patch.py",
     ),
     Mutant("attacks/sparse_rs.py", "threat.check(x)\n        rule", "rule", "tests/attacks/test_sparse_patch.py"),
@@ -2089,12 +2085,7 @@ MUTANTS = [
     ),
     Mutant("attacks/square.py", "return (fine + coarse) % 1", "return fine", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "return (fine + coarse) % 1", "return coarse", "tests/attacks/test_square.py"),
-    Mutant(
-        "attacks/square.py",
-        "state.chance[row, step % _FINE]",
-        "state.chance[0 * row, step % _FINE]",
-        "tests/attacks/test_square.py",
-    ),
+    Mutant("attacks/square.py", "[step % _FINE, ", "[0 * step, ", SQUARE),
     Mutant("attacks/square.py", "step // _FINE % _COARSE", "step // _FINE", "tests/attacks/test_square.py"),
     Mutant(
         "attacks/square.py",
@@ -2104,12 +2095,6 @@ MUTANTS = [
     ),
     Mutant("attacks/square.py", "(up ^ same).to(", "up.to(", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", ".all(1, keepdim=True)", ".any(1, keepdim=True)", "tests/attacks/test_square.py"),
-    Mutant(
-        "attacks/square.py",
-        "(down.at(chance[:, 0]) * best.shape[3] + across.at(chance[:, 1]))",
-        "(down.at(0 * chance[:, 0]) * best.shape[3] + across.at(0 * chance[:, 1]))",
-        "tests/attacks/test_square.py",
-    ),
     Mutant(
         "attacks/square.py",
         "torch.addcmul(best, step",
@@ -5257,7 +5242,7 @@ MUTANTS = [
         "kernels/looks.py", "torch.compiler.is_compiling() or _recording.get()", "torch.compiler.is_compiling()", SLOTS
     ),
     Mutant("kernels/looks.py", 'value.device.type == "cpu" and may_wait()', 'value.device.type == "cpu"', SLOTS),
-    Mutant("kernels/pairs.py", "    if not may_wait():\n", "    if False:\n", SLOTS),
+    Mutant("kernels/pairs.py", "    if not may_wait():\n", "    if False:\n", "tests/kernels/test_pairs.py"),
     Mutant("slots.py", "task = self.rule.aim(task, restart)", "task = task", SLOTS),
     Mutant("slots.py", "slots if most is None else min(slots, most)", "slots", SLOTS),
     Mutant("slots.py", "1 << max(rows.bit_length() - 3, 0)", "1", SLOTS),

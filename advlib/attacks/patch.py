@@ -21,7 +21,7 @@ from advlib.losses import Loss
 from advlib.noise import Key, Noise
 from advlib.search import GradientMaskingWarning, Model, SearchOptions, Task
 from advlib.threats import Linf
-from advlib.threats.base import choose
+from advlib.threats.base import choose, tensor_like
 from advlib.threats.patches import Patch
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def patched(model: Model, x: Tensor, threat: Patch) -> Transformed:
 
 def _content(unit: Tensor, threat: Patch) -> Tensor:
     """Values of pixels from numbers in [-1, 1]."""
-    low, high = (unit.new_tensor(end) for end in threat.bounds)
+    low, high = (tensor_like(end, unit) for end in threat.bounds)
     return torch.lerp(low, high, (unit + 1) / 2)  # which ends exactly at the bounds
 
 

@@ -91,8 +91,9 @@ class SparsePatchSearch(Rule[PatchState]):
 
     def _moved(self, corner: Tensor, chance: Tensor, step: Tensor, task: Task) -> Tensor:
         """The corner shifted at random, less and less far."""
-        size = corner.new_tensor(task.x.shape[2:])
-        reach = (_FARTHEST * (1 - step / self.steps).unsqueeze(1) * size).floor().clamp_min(1)
-        shift = (chance[:, :2] * (2 * reach + 1)).floor() - reach
-        room = size - size.new_tensor(self.threat.sides)
-        return torch.minimum((corner + shift).clamp_min(0), room)
+        moved = []
+        for axis, (length, side) in enumerate(zip(task.x.shape[2:], self.threat.sides, strict=True)):
+            reach = (_FARTHEST * (1 - step / self.steps) * length).floor().clamp_min(1)
+            shift = (chance[:, axis] * (2 * reach + 1)).floor() - reach
+            moved.append((corner[:, axis] + shift).clamp(0, length - side))
+        return torch.stack(moved, 1)

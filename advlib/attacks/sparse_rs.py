@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.sparse_patch import SparsePatchSearch
+from advlib.attacks.square import scheduled
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
@@ -19,8 +20,8 @@ from advlib.threats.base import choose, tensor_like
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_MOMENTS = (50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: the authors' schedule, and by what
-_DIVISORS = (2, 4, 5, 6, 8, 10, 12, 15, 20)  # the share of exchanged pixels is divided until, and after, each of them
+# What the share of exchanged pixels is divided by after so many of 10,000 queries: the authors' schedule
+_DIVISORS = {0: 2, 50: 4, 200: 5, 500: 6, 1000: 8, 2000: 10, 4000: 12, 6000: 15, 8000: 20}
 
 
 class SparseState(NamedTuple):
@@ -75,8 +76,7 @@ class SparseSearch(Rule[SparseState]):
 
     def shares(self, step: Tensor) -> Tensor:
         """The share of the changed units, ``(N,)``, that is exchanged after ``step`` proposals."""
-        passed = (10_000 * step.unsqueeze(1) >= step.new_tensor(_MOMENTS) * self.steps).sum(1)
-        return self.share / step.new_tensor(_DIVISORS)[passed]
+        return self.share / scheduled(step, self.steps, _DIVISORS)
 
 
 def _units(value: Tensor, task: Task) -> Tensor:

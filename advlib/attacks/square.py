@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ class SquareState(NamedTuple):
     best: Tensor  # (N, ...) what it was made from
     loss: Tensor  # (N,) the loss there
     step: Tensor  # (N,) proposals made, -1 before the stripes
+    windows: Tensor  # (N, K, 3) from which proposal on windows have which height and width
     chance: Tensor  # (N, 64 + 256, 5 + C) uniform numbers, from which those of each step are made
 
 
@@ -65,11 +67,15 @@ class SquareSearch(Rule[SquareState]):
         step = torch.zeros_like(point.flatten(1)[:, 0])
         numbers = _FINE + _COARSE, 5 + planes(point).shape[1]
         chance = noise.stream(3).uniform(point.new_empty(len(point), *numbers))
+        turns = [0, *(-(-turn * self.steps // 10_000) for turn in _HALVINGS)] if self.steps is not None else [0]
+        begin, (lines, columns) = point.new_tensor(turns), planes(point).shape[2:]
+        size = sides(self.shares(begin), lines, columns, odd=not isinstance(task.threat, Linf))
+        windows = torch.stack([begin, *size], 1).expand(len(point), -1, -1)
         if not self.stripes:
-            return SquareState(point, point, step - torch.inf, step, chance)
+            return SquareState(point, point, step - torch.inf, step, windows, chance)
         opening = _stripes if isinstance(task.threat, Linf) else _tiles
         first = opening(task, noise.stream(4), noise.stream(5)).reshape(point.shape)
-        return SquareState(point, first, step + torch.inf, step - 1, chance)
+        return SquareState(point, first, step + torch.inf, step - 1, windows, chance)
 
     def update(self, state: SquareState, feedback: Feedback, task: Task, noise: Noise) -> SquareState:
         better = feedback.loss > state.loss
@@ -77,21 +83,32 @@ class SquareSearch(Rule[SquareState]):
         opening = state.step < 0  # nothing can be better than the stripes yet, which come next, whatever their loss
         loss = torch.where(opening, -torch.inf, torch.where(better, feedback.loss, state.loss))
         plane, linf = planes(best), isinstance(task.threat, Linf)
-        height, width = sides(self.shares(state.step), plane.shape[2], plane.shape[3], odd=not linf)
+        size = (state.step.unsqueeze(1) >= state.windows[:, 1:, 0]).sum(1)
+        _, height, width = state.windows.gather(1, size.view(-1, 1, 1).expand(-1, 1, 3)).squeeze(1).unbind(1)
         chance = _uniform(state)
         down = span(plane.shape[2], height, chance[:, 0])
         across = span(plane.shape[3], torch.where(opening, 0, width), chance[:, 1])
         propose = _vertices if linf else _summed if isinstance(task.threat, L1) else _transfers
         query = propose(plane, down, across, task, chance[:, 2:])
-        return SquareState(query.reshape(best.shape), best, loss, state.step + 1, state.chance)
+        return SquareState(query.reshape(best.shape), best, loss, state.step + 1, state.windows, state.chance)
 
     def shares(self, step: Tensor) -> Tensor:
         """The share of the plane, ``(N,)``, that is changed after ``step`` proposals."""
         if self.steps is None:
             return torch.full_like(step, self.share)
-        times = step.new_tensor(_HALVINGS) * self.steps
-        halvings = (10_000 * step.unsqueeze(1) >= times).sum(1)
-        return self.share * 0.5**halvings
+        return self.share * scheduled(step, self.steps, {turn: 0.5**k for k, turn in enumerate(_HALVINGS, 1)})
+
+
+def scheduled(step: Tensor, steps: int, values: Mapping[int, float]) -> Tensor:
+    """The value, ``(N,)``, of the last moment that ``step`` has reached, 1 before the first.
+
+    Moments are of 10,000 steps, rescaled to ``steps``, in order. (Without a table: a copy of one from the host could
+    not be recorded.)
+    """
+    value = torch.ones_like(step)
+    for moment, later in values.items():
+        value = torch.where(10_000 * step >= moment * steps, later, value)
+    return value
 
 
 def _uniform(state: SquareState) -> Tensor:
@@ -101,8 +118,9 @@ def _uniform(state: SquareState) -> Tensor:
     steps. Drawing a few in each step takes as long as a small network's forward pass, and drawing all at the start
     more memory than the images.
     """
-    row, step = torch.arange(len(state.step), device=state.step.device), state.step.long().clamp_min(0)
-    fine, coarse = state.chance[row, step % _FINE], state.chance[row, _FINE + step // _FINE % _COARSE]
+    step = state.step.long().clamp_min(0)
+    drawn = torch.stack([step % _FINE, _FINE + step // _FINE % _COARSE], 1).unsqueeze(2)
+    fine, coarse = state.chance.gather(1, drawn.expand(-1, -1, state.chance.shape[2])).unbind(1)
     return (fine + coarse) % 1
 
 
@@ -116,9 +134,11 @@ def _vertices(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor
     """Windows at the ends of ball and bounds, each channel at one end (algorithm 2)."""
     low, high = (planes(end) for end in task.threat.box(task.x))
     up = chance[:, 3:] < 0.5
-    # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of a random pixel of
-    # the window tells so where it matters, in small windows, without a look at all of them.
-    pixel = (down.at(chance[:, 0]) * best.shape[3] + across.at(chance[:, 1])).view(-1, 1, 1).expand(*best.shape[:2], 1)
+    # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of the window's first
+    # pixel tells so where it matters, in small windows, without a look at all of them.
+    lines, columns = best.shape[2:]
+    first = -(down.offset[:, 0] * columns + across.offset[:, 0])
+    pixel = first.long().clamp_max(lines * columns - 1).view(-1, 1, 1).expand(*best.shape[:2], 1)  # none begins beyond
     least, most, color = (plane.flatten(2).gather(2, pixel).squeeze(2) for plane in (low, high, best))
     same = (color == torch.where(up, most, least)).all(1, keepdim=True)
     # three radii lead from any point of the ball to its end and beyond, whatever is rounded

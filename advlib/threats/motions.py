@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from advlib.threats.base import tensor_like
 from advlib.threats.images import check_images, check_share, pixels, sampled, turned
 
 
@@ -77,7 +77,7 @@ class Spatial:
             across: Pixels to the right, likewise.
         """
         check_images(x)
-        turn, *shifts = (torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (angle, down, across))
+        turn, *shifts = (tensor_like(value, x) for value in (angle, down, across))
         middle = [(side - 1) / 2 for side in x.shape[2:]]
         below, beside = (at - (mid + by.view(-1, 1, 1)) for at, mid, by in zip(pixels(x), middle, shifts, strict=True))
         below, beside = turned((below, beside), turn)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from advlib import L0, L1, L2, Linf, square
-from advlib.attacks.square import SquareSearch, SquareState
+from advlib.attacks.square import SquareSearch
 from advlib.attacks.windows import planes, pyramid, sides, span, tiles
 from advlib.models import Counted
 from advlib.noise import Noise
@@ -124,8 +124,10 @@ def proposal(threat, x, best, chosen, share, steps=None, step=0.0):
         chance[:, :64] = chosen
         low = torch.zeros(rows, dtype=torch.float64)
         feedback = Feedback((low - 2,), (), flat(x), task.y)
-        state = SquareState(torch.full_like(x, 9.0), best, low, low + step, chance)
-        return rule.update(state, feedback, task, Noise(evaluator.key, task.row)).query
+        noise = Noise(evaluator.key, task.row)
+        start = rule.start(task, torch.full_like(x, 9.0), noise)
+        state = start._replace(best=best, loss=low, step=low + step, chance=chance)
+        return rule.update(state, feedback, task, noise).query
 
 
 def test_linf_paints_one_square_one_color_per_channel():
@@ -146,17 +148,22 @@ def test_numbers_begin_again_after_all_pairs():
 
 
 def test_linf_never_asks_about_what_it_has():
-    """The color of a random pixel in the window is not painted over it."""
-    x = torch.full((1, 2, 4, 4), 0.5, dtype=torch.float64)
-    best = x.clone()
-    best[0, 0, 2, 3], best[0, 1, 2, 3] = 0.6, 0.4
-    at = {0.0: [0.6, 0.4], 0.6: [0.4, 0.6]}  # another pixel, and this one
-    for share, color in at.items():
-        painted = proposal(Linf(0.1), x, best, numbers(0.4, 0.9, share, share, 0.0, 0.2, 0.7), 0.25)
+    """The color of the window's first pixel is not painted over it."""
+    x, chosen = torch.full((1, 2, 4, 4), 0.5, dtype=torch.float64), numbers(0.4, 0.9, 0.0, 0.0, 0.0, 0.2, 0.7)
+    for row, column, color in ((2, 3, [0.6, 0.4]), (1, 2, [0.4, 0.6])):  # another pixel, and this one
+        best = x.clone()
+        best[0, 0, row, column], best[0, 1, row, column] = 0.6, 0.4
+        painted = proposal(Linf(0.1), x, best, chosen, 0.25)
         assert painted[0, :, 1, 2].tolist() == pytest.approx(color)
-    best[0, 1, 2, 3] = 0.6  # the same in one channel only
-    painted = proposal(Linf(0.1), x, best, numbers(0.4, 0.9, 0.6, 0.6, 0.0, 0.2, 0.7), 0.25)
+    best[0, 1, 1, 2] = 0.6  # the same in one channel only
+    painted = proposal(Linf(0.1), x, best, chosen, 0.25)
     assert painted[0, :, 1, 2].tolist() == pytest.approx([0.6, 0.4])
+
+
+def test_a_window_without_columns_begins_within_the_plane():
+    x = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
+    chosen = numbers(0.99, 0.99, 0.0, 0.0, 0.0, 0.2)  # the last place there is, where the stripes come next
+    assert torch.equal(proposal(Linf(0.1), x, x, chosen, 0.25, step=-1.0), x)
 
 
 def transferred(x, best, eps, p, first, second, side, split, signs):

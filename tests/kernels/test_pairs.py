@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from advlib.kernels import pairs
+from advlib.kernels.looks import recording
 from advlib.kernels.pairs import best_pair
 from tests.kernels.both_ways import DEVICES, DTYPES, both, close, kernels, seeded
 
@@ -87,3 +88,9 @@ def test_what_the_kernel_is_not_made_for_goes_to_torch(monkeypatch):
         best_pair(torch.ones(1, 8), torch.ones(1, 8))
         best_pair(torch.ones(1, 9), torch.ones(1, 9))
     assert taken == [9]
+
+
+def test_a_recorded_search_in_torch_says_that_it_looks_at_what_it_finds():
+    a, b = torch.rand(2, 1, 9, generator=seeded(0))
+    with recording(), pytest.raises(RuntimeError, match="cannot be recorded"):
+        pairs.search_pair(a, b)
