@@ -41,6 +41,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
 
     Args:
         graphs: Whether steps are recorded and replayed.
+        compiled: Whether steps are compiled.
         channels_last: Whether stand-ins keep images with their channels last.
         fold: Whether stand-ins have their batch normalisation folded into the layers before it.
         precision: What the search computes in; None for the model's own precision.
@@ -48,6 +49,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
     """
 
     graphs: bool
+    compiled: bool
     channels_last: bool
     fold: bool
     precision: str | None
@@ -67,8 +69,12 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         _current.reset(self._outside.pop())
 
     def records(self, evaluator: Evaluator) -> bool:
-        """Whether steps against this model can be recorded at all."""
-        return self.graphs and evaluator.x.device.type in RECORDERS and not isinstance(evaluator.model, Oracle)
+        """Whether steps against this model can be recorded or compiled at all."""
+        wanted = self.compiled or self._graphs(evaluator.x)
+        return wanted and not isinstance(evaluator.model, Oracle)
+
+    def _graphs(self, x: Tensor) -> bool:
+        return self.graphs and x.device.type in RECORDERS
 
     def loop(self, step: Step[Any], tree: Any, evaluator: Evaluator, by: tuple[Any, ...]) -> Any:
         """The recording of a step, made on ``tree`` where there is none yet.
@@ -88,7 +94,8 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         loops = self._loops if lasts else self._passing.setdefault(evaluator, OrderedDict())
         if key not in loops:
             try:
-                loops[key] = Loop(step, tree, self._pool if kind == "cuda" else None)
+                how = {"graph": self._graphs(tree.live), "compiled": self.compiled}
+                loops[key] = Loop(step, tree, **how, pool=self._pool if kind == "cuda" else None)
             except Exception as error:  # whatever keeps it from being recorded, it can be called
                 self._say(f"{type(model).__name__} is not recorded: {str(error).splitlines()[0]}")
                 loops[key] = None
@@ -209,6 +216,7 @@ def current() -> Acceleration | None:
 def accelerate(
     *,
     graphs: bool = True,
+    compiled: bool = False,
     channels_last: bool = True,
     fold: bool = True,
     precision: str | None = None,
@@ -225,6 +233,9 @@ def accelerate(
     Args:
         graphs: Whether steps are recorded and replayed. A recording repeats tensor operations, not Python: leave it
             off for a model that decides anything by counters or flags of its own.
+        compiled: Whether steps go through ``torch.compile``, passes and arithmetic together, on any device. It takes
+            up to minutes for each shape, model, loss and rule, and is worth that where many batches follow. What holds
+            of recordings holds of compiled steps.
         channels_last: Whether the copy keeps images with their channels last in memory.
         fold: Whether the copy has its batch normalisation folded into the convolutions before it.
         precision: What the search computes in: ``"bf16"`` for a copy in bfloat16, ``"tf32"`` for float32 products in
@@ -245,4 +256,4 @@ def accelerate(
     """
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"precision must be None, 'bf16' or 'tf32', got {precision!r}")
-    return Acceleration(graphs, channels_last, fold, precision)
+    return Acceleration(graphs, compiled, channels_last, fold, precision)

@@ -84,6 +84,30 @@ def capture(function: Callable[[Leaves], Leaves], static: Leaves, pool: Pool | N
 RECORDERS: dict[str, Recorder] = {"cuda": capture}  # by type of device
 
 
+def repeat(function: Callable[[Leaves], Leaves], static: Leaves, pool: Pool | None = None) -> Callable[[], None]:
+    """A pure function that writes its results over its arguments at each call, where there is no recorder."""
+
+    def again() -> None:
+        overwrite(static, function(static))
+
+    function(static)  # compiles, or fails to
+    return again
+
+
+def into_kernels(function: Callable[[Leaves], Leaves], static: Leaves) -> Callable[[Leaves], Leaves]:
+    """The operations that a pure function does to these tensors, backward passes included, through the compiler."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # takes long to import
+
+    graph = torch.compile(make_fx(function)(static), dynamic=False)
+
+    def run(values: Leaves) -> Leaves:
+        with torch.no_grad():
+            found: Leaves = graph(values)
+            return found
+
+    return run
+
+
 def overwrite(static: Leaves, new: Leaves) -> None:
     """Writes each new tensor over its old one, though some may be views of others that are overwritten too."""
     places = {leaf.untyped_storage().data_ptr() for leaf in static}
@@ -99,13 +123,17 @@ class Loop(Generic[Tree]):
     Args:
         step: A pure function of the tree's tensors and of the noise.
         tree: What it is taken on; :meth:`load` says where the loop starts.
+        graph: Whether the device's recorder records it.
+        compiled: Whether it is compiled before.
         pool: Where a CUDA graph takes its memory; None for a pool of its own.
 
     Raises:
-        Exception: Whatever recording raises.
+        Exception: Whatever recording or compiling raises.
     """
 
-    def __init__(self, step: Step[Tree], tree: Tree, pool: Pool | None = None) -> None:
+    def __init__(
+        self, step: Step[Tree], tree: Tree, *, graph: bool = True, compiled: bool = False, pool: Pool | None = None
+    ) -> None:
         self.tree: Tree = mapped(tree, torch.clone)
         static = leaves(self.tree)
         self._words = torch.zeros(2, dtype=torch.int64, device=static[0].device)
@@ -115,8 +143,10 @@ class Loop(Generic[Tree]):
             source, recorded.tensor = iter(values[:-1]), values[-1]
             return [*leaves(step(mapped(tree, lambda _: next(source)), recorded)), values[-1]]
 
+        static = [*static, self._words]
+        record = RECORDERS[self._words.device.type] if graph else repeat
         with recording(), _without_cached_casts():
-            self._replay = RECORDERS[static[0].device.type](function, [*static, self._words], pool)
+            self._replay = record(into_kernels(function, static) if compiled else function, static, pool)
         self._draws = recorded.drawn  # a key that nothing needs is not drawn
 
     def load(self, tree: Tree, key: Key) -> None:
