@@ -3,9 +3,9 @@
 In each group all attack the same images in the same threat model, with the same budget of queries a row. Images that
 the network gets wrong anyway are left out. Queries are counted at the network, row by row: each input that it is asked
 about counts against the image that it is nearest to. A row is broken if what comes back for it errs (or is taken for
-the wanted class) inside the threat model. CPU time is taken in runs of their own, without the counting. ART's Square asks
-three times per proposal, and gets as many proposals as the others have queries. Its SimBA knows no radius, so all of
-that group have none. Networks trained elsewhere come from ``--zoo`` and images from ``--data``; without them,
+the wanted class) inside the threat model. CPU time is taken in runs of their own, without the counting. ART's Square
+asks three times per proposal, and gets as many proposals as the others have queries. Its SimBA knows no radius, so all
+of that group have none. Networks trained elsewhere come from ``--zoo`` and images from ``--data``; without them,
 everything runs on small networks trained here. What the file of results holds of a network and a group is not measured
 again, so that a run may be stopped and continued.
 """
