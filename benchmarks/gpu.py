@@ -38,6 +38,7 @@ TRAINED = (
 )
 WAYS: dict[str, dict[str, object]] = {
     "graphs": {"fold": False, "channels_last": False},
+    "graphs, compiled": {"fold": False, "channels_last": False, "compiled": True},
     "graphs, folded": {"channels_last": False},
     "graphs, folded, channels last": {},
     "the same, tf32": {"precision": "tf32"},

@@ -42,6 +42,7 @@ def whole(tests: str) -> Mutant:
     return Mutant("__init__.py", "", "", tests)
 
 
+COMPILED = "tests/acceleration/test_compiled.py"
 SLOTS = "tests/acceleration/test_slots.py"
 SQUARE = "tests/attacks/test_square.py"
 COPIES = "tests/acceleration/test_stand_ins.py"
@@ -5243,6 +5244,16 @@ MUTANTS = [
     ),
     Mutant("kernels/looks.py", 'value.device.type == "cpu" and may_wait()', 'value.device.type == "cpu"', SLOTS),
     Mutant("kernels/pairs.py", "    if not may_wait():\n", "    if False:\n", "tests/kernels/test_pairs.py"),
+    Mutant("replay.py", "into_kernels(function, static) if compiled else function", "function", COMPILED),
+    Mutant("replay.py", "if graph else repeat", "if True else repeat", COMPILED),
+    Mutant("replay.py", "        overwrite(static, function(static))\n\n", "        function(static)\n\n", COMPILED),
+    Mutant("replay.py", "    function(static)  # compiles, or fails to\n", "", COMPILED),
+    Mutant(
+        "replay.py", "        with torch.no_grad():\n            found", "        if True:\n            found", COMPILED
+    ),
+    Mutant("acceleration.py", "wanted = self.compiled or ", "wanted = ", COMPILED),
+    Mutant("acceleration.py", '"graph": self._graphs(tree.live)', '"graph": False', COMPILED),
+    Mutant("acceleration.py", '"compiled": self.compiled}', '"compiled": True}', SLOTS),
     Mutant("slots.py", "task = self.rule.aim(task, restart)", "task = task", SLOTS),
     Mutant("slots.py", "slots if most is None else min(slots, most)", "slots", SLOTS),
     Mutant("slots.py", "1 << max(rows.bit_length() - 3, 0)", "1", SLOTS),

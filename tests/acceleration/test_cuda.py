@@ -35,12 +35,13 @@ def test_every_attack_finds_the_same(name, threat, shape):
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_every_way_of_keeping(settings):
+@pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
+def test_every_way_of_keeping(settings, compiled):
     model, x = build((12,)).cuda(), batch((12,), rows=23).cuda()
     y = classes(model, x)
     options = {"steps": 5, "loss": "margin"} | settings
     expected = pgd(model, x, y, Linf(0.05), generator=seeded(), **options)
-    with graphs() as acceleration:
+    with graphs(compiled=compiled) as acceleration:
         found = pgd(model, x, y, Linf(0.05), generator=seeded(), **options)
     assert torch.allclose(found, expected, rtol=0, atol=1e-9)
     assert acceleration.reasons == []
