@@ -234,7 +234,7 @@ MUTANTS = [
         "kernels/triton_steps.py",
         "eps * (filled / norm)",
         "eps * filled",
-        "tests/kernels/test_steps.py -k projection_in_l2[plain",
+        "tests/kernels/test_steps.py",
     ),
     Mutant(
         "kernels/triton_steps.py",

@@ -106,3 +106,17 @@ def test_what_autograd_records_is_left_to_torch():
     assert differentiated(x_adv)
     with kernels("triton"):
         assert L1(1.0).project(x_adv, x).grad_fn is not None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_the_threshold_cannot_say_is_taken_from_those_that_it_leaves(device):
+    """Thresholds are whole numbers here: with one less the sum is 1.7 short, with this 1.3 too much; the fourth is at 0."""
+    x_adv = torch.tensor([[16777210.0, 16777208.0, 16777207.0, 16777206.0]], device=device)
+    x = torch.zeros_like(x_adv)
+    expected, found = both(lambda: L1(5.7, bounds=None).project(x_adv, x))
+    close(found, expected, 8, size=1.0)
+    close(
+        found,
+        torch.tensor([[4.0, 2.0, 1.0, 0.0]], device=device) - torch.tensor([1.3, 1.3, 1.3, 0.0], device=device) / 3,
+        64,
+    )
