@@ -147,6 +147,20 @@ def test_numbers_begin_again_after_all_pairs():
     assert torch.equal(proposal(Linf(0.1), x, x, chosen, 0.25, step=64 * 256.0), first)
 
 
+def test_windows_shrink_at_the_times_of_their_shares():
+    steps = 317
+    rule, step = SquareSearch(steps, 0.8, stripes=False), torch.arange(steps, dtype=torch.float64)
+    x = torch.full((steps, 1, 20, 20), 0.5, dtype=torch.float64)
+    with Evaluator(flat, x, torch.zeros(steps, dtype=torch.int64), Linf(0.1)) as evaluator:
+        task = evaluator.task()
+        noise = Noise(evaluator.key, task.row)
+        state = rule.start(task, x, noise)._replace(step=step)
+        feedback = Feedback((step - 2,), (), flat(x), task.y)
+        query = rule.update(state, feedback, task, noise).query
+    height, width = sides(rule.shares(step), 20, 20, odd=False)
+    assert torch.equal((query != x).flatten(1).sum(1), (height * width).long())
+
+
 def test_linf_never_asks_about_what_it_has():
     """The color of the window's first pixel is not painted over it."""
     x, chosen = torch.full((1, 2, 4, 4), 0.5, dtype=torch.float64), numbers(0.4, 0.9, 0.0, 0.0, 0.0, 0.2, 0.7)

@@ -131,7 +131,7 @@ ATTACKS: dict[str, Row] = {
     "ddn": Row(advlib.ddn, ("l2",), minimal=True, settings={"steps": 8, "gamma": 0.3}),  # far from the radius of 1
     "fmn": Row(advlib.fmn, minimal=True, enough=100, settings={"steps": 30}),
     "ead": Row(advlib.ead, ("l1",), loss=False, minimal=True, enough=1000, settings={"steps": 18}),
-    "pdpgd": Row(advlib.pdpgd, LENGTHS, loss=False, minimal=True, enough=1000, settings={"steps": 100}),
+    "pdpgd": Row(advlib.pdpgd, loss=False, minimal=True, enough=1000, settings={"steps": 100}),
     "carlini_wagner": Row(
         advlib.carlini_wagner, ("linf", "l2", "l0"), loss=False, minimal=True, enough=1500, settings={"steps": 60}
     ),
