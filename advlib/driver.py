@@ -181,7 +181,7 @@ class Driver:
         score = loss
         if self.keep == "nearest" or self.rule.wanders:
             distance = task.threat.distance(point, task.x)
-            inside = task.threat.contains(point, task.x, distance)
+            inside = task.threat.holds(distance, point)  # a rule keeps to bounds and mask
             success, loss = success & inside, torch.where(inside, loss, -torch.inf)
             score = torch.where(success, -distance, -torch.inf) if self.keep == "nearest" else loss
         better = torch.where(success == best.success, score > best.score, success)

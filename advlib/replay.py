@@ -98,14 +98,8 @@ def into_kernels(function: Callable[[Leaves], Leaves], static: Leaves) -> Callab
     """The operations that a pure function does to these tensors, backward passes included, through the compiler."""
     from torch.fx.experimental.proxy_tensor import make_fx  # takes long to import
 
-    graph = torch.compile(make_fx(function)(static), dynamic=False)
-
-    def run(values: Leaves) -> Leaves:
-        with torch.no_grad():
-            found: Leaves = graph(values)
-            return found
-
-    return run
+    kernels: Callable[[Leaves], Leaves] = torch.compile(make_fx(function)(static), dynamic=False)
+    return kernels
 
 
 def overwrite(static: Leaves, new: Leaves) -> None:

@@ -3043,10 +3043,12 @@ MUTANTS = [
     Mutant("attacks/fmn.py", "feedback.loss.abs()", "feedback.loss", "tests/attacks/test_fmn.py"),
     Mutant(
         "attacks/fmn.py",
-        "slope * _width(task)",
-        "slope * 100",
+        "boundary_distance(feedback, task) / s.width",
+        "boundary_distance(feedback, task)",
         "tests/attacks/test_fmn.py",
     ),
+    Mutant("attacks/fmn.py", "unit = width if", "unit = radius if", "tests/attacks/test_fmn.py"),
+    Mutant("driver.py", "task.threat.holds(distance, point)", "distance == distance", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", "    wanders = True", "", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_fmn.py"),
     Mutant("attacks/auto_attack.py", "3 if target is None else 4", "3", "tests/attacks/test_auto_attack.py"),
@@ -5260,9 +5262,6 @@ MUTANTS = [
     Mutant("replay.py", "if graph else repeat", "if True else repeat", COMPILED),
     Mutant("replay.py", "        overwrite(static, function(static))\n\n", "        function(static)\n\n", COMPILED),
     Mutant("replay.py", "    function(static)  # compiles, or fails to\n", "", COMPILED),
-    Mutant(
-        "replay.py", "        with torch.no_grad():\n            found", "        if True:\n            found", COMPILED
-    ),
     Mutant("acceleration.py", "wanted = self.compiled or ", "wanted = ", COMPILED),
     Mutant("acceleration.py", '"graph": self._graphs(tree.live)', '"graph": False', COMPILED),
     Mutant("acceleration.py", '"compiled": self.compiled}', '"compiled": True}', SLOTS),

@@ -31,6 +31,7 @@ class FMNState(NamedTuple):
     radius: Tensor  # (N,) radius of the ball that it was projected onto
     nearest: Tensor  # (N,) distance of the nearest success, infinite where there is none
     step: Tensor  # (N,) updates made
+    width: Tensor  # (N,) in L0 the widest that a feature may change, 1 elsewhere
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class FastMinimumNorm(Rule[FMNState]):
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> FMNState:
         zero = torch.zeros_like(task.x.flatten(1)[:, 0])
-        return FMNState(point, task.threat.distance(point, task.x), zero + torch.inf, zero)
+        width = _width(task) if isinstance(task.threat, L0) else zero + 1
+        return FMNState(point, task.threat.distance(point, task.x), zero + torch.inf, zero, width)
 
     def update(self, state: FMNState, feedback: Feedback, task: Task, noise: Noise) -> FMNState:
         s, x, threat = state, task.x, task.threat
@@ -63,16 +65,16 @@ class FastMinimumNorm(Rule[FMNState]):
         decay = (1 + torch.cos(math.pi * s.step / self.steps)) / 2
         gamma = _LAST_GAMMA + (self.gamma - _LAST_GAMMA) * decay
         # beyond, since from a point just short of the boundary the next would be just short of it again
-        boundary = (1 + gamma) * (distance + boundary_distance(feedback, task))
+        boundary = (1 + gamma) * (distance + boundary_distance(feedback, task) / s.width)
         # a point as far as the nearest success would be a second one, and rounding would choose between the two
         needed = torch.minimum(s.radius, nearest)
         smaller, larger = (1 - gamma) * needed, torch.where(nearest.isinf(), boundary, (1 + gamma) * s.radius)
         if isinstance(threat, L0):  # a count grows by one at least
             larger = torch.maximum(larger, s.radius + 1)
         radius = torch.nan_to_num(torch.where(feedback.success, smaller, larger))  # a model may return NaN
-        length = self._length(radius, decay, task)
+        length = self._length(radius, s.width, decay, threat)
         moved = torch.addcmul(s.query, column(length, x), self._direction(feedback.gradient, s.query, threat))
-        return FMNState(self._inside(moved, radius, task), radius, nearest, s.step + 1)
+        return FMNState(self._inside(moved, radius, task), radius, nearest, s.step + 1, s.width)
 
     def _inside(self, moved: Tensor, radius: Tensor, task: Task) -> Tensor:
         x, threat = task.x, task.threat
@@ -83,9 +85,9 @@ class FastMinimumNorm(Rule[FMNState]):
         share = radius / threat.distance(boxed, x).clamp_min(torch.finfo(x.dtype).tiny)
         return torch.lerp(x, boxed, column(share.clamp_max(1), x))
 
-    def _length(self, radius: Tensor, decay: Tensor, task: Task) -> Tensor:
-        first = _FIRST_LENGTH[task.threat.p] if self.step_size is None else self.step_size
-        unit = _width(task) if isinstance(task.threat, L0) else radius
+    def _length(self, radius: Tensor, width: Tensor, decay: Tensor, threat: Threat) -> Tensor:
+        first = _FIRST_LENGTH[threat.p] if self.step_size is None else self.step_size
+        unit = width if isinstance(threat, L0) else radius
         length = first * (_LAST_LENGTH + (1 - _LAST_LENGTH) * decay) * unit
         return length.clamp_max(torch.finfo(length.dtype).max)
 
@@ -101,10 +103,8 @@ class FastMinimumNorm(Rule[FMNState]):
 
 
 def boundary_distance(feedback: Feedback, task: Task) -> Tensor:
-    """``(N,)`` distance at which the linearized loss is zero, bounds aside; in L0, were each change the widest."""
+    """``(N,)`` distance at which the linearized loss is zero, bounds aside; in L0, were each change 1 wide."""
     slope: Tensor = torch.linalg.vector_norm(feedback.gradient.flatten(1), ord=DUAL[task.threat.p], dim=1)
-    if isinstance(task.threat, L0):
-        slope = slope * _width(task)
     return feedback.loss.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)
 
 

@@ -268,8 +268,8 @@ class Threat(ABC):
             raise ValueError(f"step_size=None needs a finite eps, got {self.eps}: give step_size a number")
         return eps
 
-    def contains(self, x_adv: Tensor, x: Tensor, distance: Tensor | None = None) -> Tensor:
-        """Tells which rows lie inside ball ∩ bounds ∩ mask: ``(N,)`` bool; takes their distance where it is known.
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Tells which rows lie inside ball ∩ bounds ∩ mask: ``(N,)`` bool.
 
         Bounds and mask are held exactly. The distance may exceed ``eps`` by the rounding of
         ``x + perturbation`` alone, half a unit in the last place of each feature, and by a few units in the last
@@ -279,8 +279,11 @@ class Threat(ABC):
         """
         beyond = torch.clamp(x_adv, *self.limits(x)) - x_adv  # comparisons would take five times as long
         inside = beyond.flatten(1).abs().amax(1) == 0  # the amax of a row with a NaN is NaN
-        distance = self.distance(x_adv, x) if distance is None else distance
-        return inside & (distance <= self._radius_with_rounding(x_adv))
+        return inside & self.holds(self.distance(x_adv, x), x_adv)
+
+    def holds(self, distance: Tensor, x_adv: Tensor) -> Tensor:
+        """Tells which rows at these distances lie inside the ball, as :meth:`contains` does: ``(N,)`` bool."""
+        return distance <= self._radius_with_rounding(x_adv)
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         unit = torch.finfo(x_adv.dtype).eps

@@ -39,6 +39,8 @@ def test_compiled_steps_find_the_same(keep, graphs):
                 parameter.mul_(1.5)  # read where they lie
     assert acceleration.reasons == []
     assert 0 < len(graphs) == len(acceleration._loops)
+    for loop in acceleration._loops.values():
+        assert not any(leaf.requires_grad for leaf in replay.leaves(loop.tree))
 
 
 def test_a_compiled_step_is_recorded_where_it_can_be(graphs, monkeypatch):
@@ -59,14 +61,18 @@ def test_a_compiled_step_is_recorded_where_it_can_be(graphs, monkeypatch):
     assert recorded == [1]
 
 
-def test_what_cannot_be_compiled_is_called(monkeypatch):
-    def fails(graph, **settings):
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "when it is first called"])
+def test_what_cannot_be_compiled_is_called(late, monkeypatch):
+    def fail(values):
         raise RuntimeError("no compiler here")
+
+    def compile_(graph, **settings):
+        return fail if late else fail(graph)
 
     model, x = build((12,)), batch((12,), rows=9)
     y = classes(model, x)
     expected = pgd(model, x, y, L2(0.2), steps=5, generator=seeded())
-    monkeypatch.setattr(torch, "compile", fails)
+    monkeypatch.setattr(torch, "compile", compile_)
     with compiled() as acceleration:
         assert torch.equal(pgd(model, x, y, L2(0.2), steps=5, generator=seeded()), expected)
     assert acceleration.reasons == ["Sequential is not recorded: no compiler here"]

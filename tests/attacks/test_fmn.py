@@ -14,6 +14,7 @@ from advlib import L0, L1, L2, Linf, fmn
 from advlib.attacks.fmn import FastMinimumNorm
 from advlib.models import Counted
 from advlib.search import search
+from tests.laws.table import batch
 
 asked = partial(by_hand.asked, fmn)
 NORMS = [Linf, L2, L1, L0]
@@ -210,3 +211,12 @@ def test_a_model_that_returns_nan_leaves_the_row():
     for norm in NORMS:
         with pytest.warns(UserWarning, match="never had a nonzero, finite gradient"):
             assert torch.equal(fmn(model, x, Y, norm(math.inf), steps=5), x)
+
+
+def test_in_l0_steps_are_as_wide_as_the_bounds():
+    weight = torch.randn(1, 12, generator=torch.Generator().manual_seed(3)).tolist()
+    model, x = by_hand.classifier(weight, [-3.0]), batch((12,), rows=1)
+    small, near = asked(model, x, L0(math.inf, bounds=(0.0, 1.0)), steps=12)
+    large, far = asked(lambda z: model(z / 8), 8 * x, L0(math.inf, bounds=(0.0, 8.0)), steps=12)
+    assert torch.allclose(points(*large), 8 * points(*small))
+    assert torch.allclose(far, 8 * near)
