@@ -209,6 +209,8 @@ def group(name: str, case: common.Case, threat: Threat, budget: int, seeds: int)
                 "threat": f"{type(threat).__name__}({threat.eps:.4g})",
                 "attack": label,
                 "targeted": str(targeted),
+                "images": len(case.x),
+                "seeds": seeds,
                 "broken, %": 100 * broken.double().mean().item(),
                 "queries, mean": spent.mean().item(),
                 "median": spent.median().item() if len(spent) else float("nan"),
@@ -260,7 +262,7 @@ def main() -> None:
     given = options.parse_args()
     found = common.environment(given)
     warnings.simplefilter("ignore")
-    settings = {"images": given.images, "queries": given.queries, "seeds": given.seeds}
+    settings = {"queries": given.queries}
     results: dict[str, list[dict[str, object]]] = {name: [] for name in GROUPS}
     if given.out.exists():
         held = json.loads(given.out.read_text())
@@ -275,7 +277,7 @@ def main() -> None:
                 common.save(given.out, {"environment": found, "settings": settings, "groups": results})
     for name, rows in results.items():
         if rows:
-            common.table(f"{name}, {given.queries} queries a row, mean of {given.seeds} seeds", rows)
+            common.table(f"{name}, {given.queries} queries a row, mean of the seeds", rows)
 
 
 if __name__ == "__main__":

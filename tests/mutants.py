@@ -1707,8 +1707,11 @@ MUTANTS = [
     Mutant("attacks/square.py", "-(-turn * self.steps // 10_000)", "turn", SQUARE),
     Mutant("attacks/square.py", "step.unsqueeze(1) >= state", "step.unsqueeze(1) > state", SQUARE),
     Mutant("attacks/square.py", "windows[:, 1:, 0]", "windows[:, :, 0]", SQUARE),
-    Mutant("attacks/square.py", ".clamp_max(lines * columns - 1)", "", SQUARE),
-    Mutant("attacks/square.py", "-(down.offset[:, 0] * columns +", "-(", SQUARE),
+    Mutant("attacks/square.py", ".clamp(0, lines * columns - 1)", "", SQUARE),
+    Mutant("attacks/square.py", "-(down.offset[:, :1] * columns +", "-(", SQUARE),
+    Mutant("attacks/square.py", "(down.size - 1) * columns +", "", SQUARE),
+    Mutant("attacks/square.py", "torch.cat([first, last], 1)", "torch.cat([first, first], 1)", SQUARE),
+    Mutant("attacks/square.py", "torch.cat([first, last], 1)", "torch.cat([last, last], 1)", SQUARE),
     Mutant("attacks/square.py", "(6 * task.threat.radius", "(2 * task.threat.radius", "tests/attacks/test_square.py"),
     Mutant("attacks/square.py", "torch.clamp(moved, low, high, out=moved)", "moved", "tests/attacks/test_square.py"),
     Mutant(
@@ -2095,7 +2098,12 @@ MUTANTS = [
         "tests/attacks/test_square.py",
     ),
     Mutant("attacks/square.py", "(up ^ same).to(", "up.to(", "tests/attacks/test_square.py"),
-    Mutant("attacks/square.py", ".all(1, keepdim=True)", ".any(1, keepdim=True)", "tests/attacks/test_square.py"),
+    Mutant(
+        "attacks/square.py",
+        ".flatten(1).all(1, keepdim=True)",
+        ".flatten(1).any(1, keepdim=True)",
+        "tests/attacks/test_square.py",
+    ),
     Mutant(
         "attacks/square.py",
         "torch.addcmul(best, step",

@@ -135,12 +135,14 @@ def _vertices(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor
     low, high = (planes(end) for end in task.threat.box(task.x))
     up = chance[:, 3:] < 0.5
     # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of the window's first
-    # pixel tells so where it matters, in small windows, without a look at all of them.
+    # and last pixels tells so where it matters, in small windows, without a look at all of them.
     lines, columns = best.shape[2:]
-    first = -(down.offset[:, 0] * columns + across.offset[:, 0])
-    pixel = first.long().clamp_max(lines * columns - 1).view(-1, 1, 1).expand(*best.shape[:2], 1)  # none begins beyond
-    least, most, color = (plane.flatten(2).gather(2, pixel).squeeze(2) for plane in (low, high, best))
-    same = (color == torch.where(up, most, least)).all(1, keepdim=True)
+    first = -(down.offset[:, :1] * columns + across.offset[:, :1])
+    last = first + ((down.size - 1) * columns + across.size - 1)
+    corners = torch.cat([first, last], 1).long().clamp(0, lines * columns - 1)  # a window may have no columns
+    pixels = corners.unsqueeze(1).expand(-1, best.shape[1], -1)
+    least, most, color = (plane.flatten(2).gather(2, pixels) for plane in (low, high, best))
+    same = (color == torch.where(up.unsqueeze(2), most, least)).flatten(1).all(1, keepdim=True)
     # three radii lead from any point of the ball to its end and beyond, whatever is rounded
     step = ((up ^ same).to(best.dtype) - 0.5) * (6 * task.threat.radius(task.x).flatten(1))
     painted = down.inside.to(best.dtype).unsqueeze(2) * across.inside.unsqueeze(1)

@@ -162,14 +162,16 @@ def test_windows_shrink_at_the_times_of_their_shares():
 
 
 def test_linf_never_asks_about_what_it_has():
-    """The color of the window's first pixel is not painted over it."""
+    """The color of the window's first and last pixels is not painted over it."""
     x, chosen = torch.full((1, 2, 4, 4), 0.5, dtype=torch.float64), numbers(0.4, 0.9, 0.0, 0.0, 0.0, 0.2, 0.7)
-    for row, column, color in ((2, 3, [0.6, 0.4]), (1, 2, [0.4, 0.6])):  # another pixel, and this one
+    first, last, other = (1, 2), (2, 3), (2, 2)
+    for held, color in (((first, last), [0.4, 0.6]), ((first, other), [0.6, 0.4]), ((last, other), [0.6, 0.4])):
         best = x.clone()
-        best[0, 0, row, column], best[0, 1, row, column] = 0.6, 0.4
+        for row, column in held:
+            best[0, 0, row, column], best[0, 1, row, column] = 0.6, 0.4
         painted = proposal(Linf(0.1), x, best, chosen, 0.25)
         assert painted[0, :, 1, 2].tolist() == pytest.approx(color)
-    best[0, 1, 1, 2] = 0.6  # the same in one channel only
+    best[0, 0, 1:3, 2:4], best[0, 1, 1:3, 2:4] = 0.6, 0.6  # the same in one channel only
     painted = proposal(Linf(0.1), x, best, chosen, 0.25)
     assert painted[0, :, 1, 2].tolist() == pytest.approx([0.6, 0.4])
 
