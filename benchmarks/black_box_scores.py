@@ -216,6 +216,7 @@ def group(name: str, case: common.Case, threat: Threat, budget: int, seeds: int)
                 "median": spent.median().item() if len(spent) else float("nan"),
                 "where all break": queries[common_rows].double().mean().item(),
                 "all rows": queries.double().mean().item(),
+                "their median": queries.double().median().item(),
                 "distance": distance[broken].double().mean().item(),
                 "us a query": 1e6 * float(np.median([f.seconds / int(f.queries.sum()) for f in found[label]])),
             }
