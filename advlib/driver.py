@@ -15,7 +15,7 @@ from advlib.kernels.looks import may_look
 from advlib.noise import Noise
 from advlib.oracles import OracleError
 from advlib.rules import Keep, Rule, Trace
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose
 
 LOOK_EVERY = 8  # steps between looks at which rows are done, where a look would wait for the device
 
@@ -137,16 +137,6 @@ class Driver:
         """Whether to look at which rows are done: always on a CPU, now and then where a look costs a wait."""
         return self.evaluator.x.device.type == "cpu" or step % LOOK_EVERY == LOOK_EVERY - 1
 
-    def _chosen(self, better: Tensor, point: Tensor, best: Tensor) -> Tensor:
-        """The point in the rows where it is better, and the best so far in the others."""
-        if may_look(better):
-            if bool(better.all()):
-                return point
-            chosen = choose(better, point, best)
-            if bool(chosen.sum().isfinite()):  # a rule may propose what is not
-                return chosen
-        return torch.where(column(better, point), point, best)
-
     def _question(self, state: Any, task: Task, noise: Noise, ask: Callable[..., Feedback]) -> Feedback:
         """What the model says where the rule wants to know it."""
         feedback = self._ask(state.query, task, self.rule.order, noise, ask)
@@ -188,7 +178,8 @@ class Driver:
         if done is not None:
             better = better & ~done
             success = success & better
-        x_adv = self._chosen(better, point.detach(), best.x_adv)
+        every = may_look(better) and bool(better.all())
+        x_adv = point.detach() if every else choose(better, point.detach(), best.x_adv)
         kept = torch.where(better, loss, best.loss)
         scores = kept if score is loss else torch.where(better, score, best.score)
         return Best(x_adv, success | best.success, scores, kept)

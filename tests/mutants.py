@@ -45,6 +45,7 @@ def whole(tests: str) -> Mutant:
 COMPILED = "tests/acceleration/test_compiled.py"
 SLOTS = "tests/acceleration/test_slots.py"
 SQUARE = "tests/attacks/test_square.py"
+BINDING = "tests/threats/test_binding.py"
 COPIES = "tests/acceleration/test_stand_ins.py"
 REPLAY = "tests/acceleration/test_replay.py"
 
@@ -333,6 +334,10 @@ MUTANTS = [
         "if False else value",
         "tests/threats",
     ),
+    Mutant("threats/base.py", "return no.index_copy(0, index, yes[index])", "return no", BINDING),
+    Mutant("threats/base.py", "yes.ndim > 1 and may_look(condition)", "yes.ndim > 1", BINDING),
+    Mutant("threats/base.py", "if bool(chosen.sum().isfinite()):", "if True:", BINDING),
+    Mutant("threats/base.py", "return torch.where(wide, yes, no)", "return torch.where(wide, no, yes)", BINDING),
     Mutant("threats/base.py", "unit * (4 * eps + largest", "unit * (400 * eps + 100 * largest", "tests/threats"),
     Mutant("threats/base.py", "rounding: Tensor = unit * (", "rounding: Tensor = 0 * (", "tests/threats"),
     Mutant(
@@ -1708,12 +1713,13 @@ MUTANTS = [
     Mutant("attacks/square.py", "step.unsqueeze(1) >= state", "step.unsqueeze(1) > state", SQUARE),
     Mutant("attacks/square.py", "windows[:, 1:, 0]", "windows[:, :, 0]", SQUARE),
     Mutant("attacks/square.py", ".clamp(0, lines * columns - 1)", "", SQUARE),
-    Mutant("attacks/square.py", "-(down.offset[:, :1] * columns +", "-(", SQUARE),
-    Mutant("attacks/square.py", "(down.size - 1) * columns +", "", SQUARE),
+    Mutant("attacks/square.py", "torch.add(across.first, down.first, alpha=columns)", "across.first", SQUARE),
+    Mutant("attacks/square.py", "torch.add(across.size, down.size, alpha=columns)", "across.size", SQUARE),
+    Mutant("attacks/square.py", " - (columns + 1)", " - columns", SQUARE),
     Mutant("attacks/square.py", "torch.cat([first, last], 1)", "torch.cat([first, first], 1)", SQUARE),
     Mutant("attacks/square.py", "torch.cat([first, last], 1)", "torch.cat([last, last], 1)", SQUARE),
-    Mutant("attacks/square.py", "(6 * task.threat.radius", "(2 * task.threat.radius", "tests/attacks/test_square.py"),
-    Mutant("attacks/square.py", "torch.clamp(moved, low, high, out=moved)", "moved", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", "torch.lerp(low, high, (up", "torch.lerp(high, low, (up", SQUARE),
+    Mutant("attacks/square.py", "torch.lerp(best, ends, painted.unsqueeze(1))", "ends", SQUARE),
     Mutant(
         "gradients.py", "draw.normal(x) if gaussian else draw.signs(x)", "draw.signs(x)", "tests/attacks/test_spsa.py"
     ),
@@ -2087,10 +2093,12 @@ MUTANTS = [
         "Linf(math.inf)",
         "tests/attacks/test_sparse_rs.py",
     ),
-    Mutant("attacks/square.py", "return (fine + coarse) % 1", "return fine", "tests/attacks/test_square.py"),
-    Mutant("attacks/square.py", "return (fine + coarse) % 1", "return coarse", "tests/attacks/test_square.py"),
-    Mutant("attacks/square.py", "[step % _FINE, ", "[0 * step, ", SQUARE),
-    Mutant("attacks/square.py", "step // _FINE % _COARSE", "step // _FINE", "tests/attacks/test_square.py"),
+    Mutant("attacks/square.py", "1 + (drawn.double()", "(drawn.double()", SQUARE),
+    Mutant("attacks/square.py", "(drawn.double() * (_PRIME - 1))", "(drawn.double() * _MULTIPLIER)", SQUARE),
+    Mutant("attacks/square.py", "state.chance * _MULTIPLIER % _PRIME", "state.chance", SQUARE),
+    Mutant("attacks/square.py", "= 48271, 2**31 - 1", "= 16807, 2**31 - 1", SQUARE),
+    Mutant("attacks/square.py", "(drawn >> 7)", "(drawn >> 8)", SQUARE),
+    Mutant("attacks/square.py", "state.windows, drawn)", "state.windows, state.chance)", SQUARE),
     Mutant(
         "attacks/square.py",
         "noise.uniform(low[:, :, :1]) < 0.5",
@@ -2106,8 +2114,8 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/square.py",
-        "torch.addcmul(best, step",
-        "torch.addcmul(planes(task.x), step",
+        "torch.lerp(best, ends",
+        "torch.lerp(planes(task.x), ends",
         "tests/attacks/test_square.py",
     ),
     Mutant("attacks/square.py", "return 4 if threat.p == 1 else 2", "return 2", "tests/attacks/test_square.py"),
@@ -2156,7 +2164,12 @@ MUTANTS = [
         "self.offset < self.size",
         "tests/attacks/test_square.py",
     ),
-    Mutant("attacks/windows.py", "(share * (room + 1))", "(share * room)", "tests/attacks/test_square.py"),
+    Mutant(
+        "attacks/windows.py",
+        "(share * (length + 1 - size))",
+        "(share * (length - size))",
+        "tests/attacks/test_square.py",
+    ),
     Mutant("attacks/windows.py", ".clamp_max(self.offset.shape[1] - 1)", "", "tests/attacks/test_square.py"),
     Mutant("attacks/windows.py", "area.sqrt().round()", "area.sqrt().floor()", "tests/attacks/test_square.py"),
     Mutant("attacks/windows.py", ".clamp_min(1)", "", "tests/attacks/test_square.py"),

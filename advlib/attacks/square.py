@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: section 5 of the paper
-_FINE, _COARSE = 64, 256  # numbers that are drawn to make 64 * 256 of them
+_MULTIPLIER, _PRIME = 48271, 2**31 - 1  # of the minimal standard generator (Park, Miller & Stockmeyer, 1993)
 
 
 class SquareState(NamedTuple):
@@ -29,7 +29,7 @@ class SquareState(NamedTuple):
     loss: Tensor  # (N,) the loss there
     step: Tensor  # (N,) proposals made, -1 before the stripes
     windows: Tensor  # (N, K, 3) from which proposal on windows have which height and width
-    chance: Tensor  # (N, 64 + 256, 5 + C) uniform numbers, from which those of each step are made
+    chance: Tensor  # (N, 5 + C) int64, what the random numbers of the next step are made from
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class SquareSearch(Rule[SquareState]):
         if bool(torch.isinf(torch.as_tensor(task.threat.eps)).any()):
             raise ValueError(f"the square attack needs a finite eps, got {task.threat.eps}: give eps a number")
         step = torch.zeros_like(point.flatten(1)[:, 0])
-        numbers = _FINE + _COARSE, 5 + planes(point).shape[1]
-        chance = noise.stream(3).uniform(point.new_empty(len(point), *numbers))
+        drawn = noise.stream(3).uniform(point.new_empty(len(point), 5 + planes(point).shape[1]))
+        chance = 1 + (drawn.double() * (_PRIME - 1)).long()
         turns = [0, *(-(-turn * self.steps // 10_000) for turn in _HALVINGS)] if self.steps is not None else [0]
         begin, (lines, columns) = point.new_tensor(turns), planes(point).shape[2:]
         size = sides(self.shares(begin), lines, columns, odd=not isinstance(task.threat, Linf))
@@ -85,12 +85,14 @@ class SquareSearch(Rule[SquareState]):
         plane, linf = planes(best), isinstance(task.threat, Linf)
         size = (state.step.unsqueeze(1) >= state.windows[:, 1:, 0]).sum(1)
         _, height, width = state.windows.gather(1, size.view(-1, 1, 1).expand(-1, 1, 3)).squeeze(1).unbind(1)
-        chance = _uniform(state)
+        # Drawing anew takes as long as a small network's forward pass, and all at the start more room than the images.
+        drawn = state.chance * _MULTIPLIER % _PRIME
+        chance = (drawn >> 7).to(best.dtype) * 2.0**-24  # uniform in [0, 1)
         down = span(plane.shape[2], height, chance[:, 0])
         across = span(plane.shape[3], torch.where(opening, 0, width), chance[:, 1])
         propose = _vertices if linf else _summed if isinstance(task.threat, L1) else _transfers
         query = propose(plane, down, across, task, chance[:, 2:])
-        return SquareState(query.reshape(best.shape), best, loss, state.step + 1, state.windows, state.chance)
+        return SquareState(query.reshape(best.shape), best, loss, state.step + 1, state.windows, drawn)
 
     def shares(self, step: Tensor) -> Tensor:
         """The share of the plane, ``(N,)``, that is changed after ``step`` proposals."""
@@ -111,19 +113,6 @@ def scheduled(step: Tensor, steps: int, values: Mapping[int, float]) -> Tensor:
     return value
 
 
-def _uniform(state: SquareState) -> Tensor:
-    """This step's numbers, uniform in [0, 1), ``(N, 5 + C)``.
-
-    They are sums, modulo 1, of one of 64 and one of 256 numbers drawn at the start, and independent between any two
-    steps. Drawing a few in each step takes as long as a small network's forward pass, and drawing all at the start
-    more memory than the images.
-    """
-    step = state.step.long().clamp_min(0)
-    drawn = torch.stack([step % _FINE, _FINE + step // _FINE % _COARSE], 1).unsqueeze(2)
-    fine, coarse = state.chance.gather(1, drawn.expand(-1, -1, state.chance.shape[2])).unbind(1)
-    return (fine + coarse) % 1
-
-
 def _stripes(task: Task, noise: Noise, _: Noise) -> Tensor:
     """Vertical stripes one wide, each channel at either end."""
     low, high = (planes(end) for end in task.threat.box(task.x))
@@ -137,17 +126,15 @@ def _vertices(best: Tensor, down: Span, across: Span, task: Task, chance: Tensor
     # A proposal that changes nothing is drawn again, as the paper does: that its color is the one of the window's first
     # and last pixels tells so where it matters, in small windows, without a look at all of them.
     lines, columns = best.shape[2:]
-    first = -(down.offset[:, :1] * columns + across.offset[:, :1])
-    last = first + ((down.size - 1) * columns + across.size - 1)
+    first = torch.add(across.first, down.first, alpha=columns)
+    last = first + torch.add(across.size, down.size, alpha=columns) - (columns + 1)
     corners = torch.cat([first, last], 1).long().clamp(0, lines * columns - 1)  # a window may have no columns
     pixels = corners.unsqueeze(1).expand(-1, best.shape[1], -1)
     least, most, color = (plane.flatten(2).gather(2, pixels) for plane in (low, high, best))
     same = (color == torch.where(up.unsqueeze(2), most, least)).flatten(1).all(1, keepdim=True)
-    # three radii lead from any point of the ball to its end and beyond, whatever is rounded
-    step = ((up ^ same).to(best.dtype) - 0.5) * (6 * task.threat.radius(task.x).flatten(1))
+    ends = torch.lerp(low, high, (up ^ same).to(best.dtype).unsqueeze(2).unsqueeze(3))  # exactly one or the other
     painted = down.inside.to(best.dtype).unsqueeze(2) * across.inside.unsqueeze(1)
-    moved = torch.addcmul(best, step.unsqueeze(2).unsqueeze(3), painted.unsqueeze(1))
-    return torch.clamp(moved, low, high, out=moved)
+    return torch.lerp(best, ends, painted.unsqueeze(1))
 
 
 def _power(threat: Threat) -> int:

@@ -18,7 +18,8 @@ def planes(value: Tensor) -> Tensor:
 class Span(NamedTuple):
     """Neighboring lines of a plane, others in each row."""
 
-    offset: Tensor  # (N, L) place of each line of the plane, counted from the first one of the span
+    first: Tensor  # (N, 1) number of the first line
+    offset: Tensor  # (N, L) place of each line of the plane, counted from that one
     size: Tensor  # (N, 1) number of lines
 
     @property
@@ -28,15 +29,14 @@ class Span(NamedTuple):
 
     def at(self, share: Tensor) -> Tensor:
         """The line, ``(N,)``, at a ``share`` in [0, 1) of the span."""
-        line = (share * self.size.squeeze(1)).floor() - self.offset[:, 0]
+        line = (share * self.size.squeeze(1)).floor() + self.first.squeeze(1)
         return line.long().clamp_max(self.offset.shape[1] - 1)  # a span without lines may begin beyond the last
 
 
 def span(length: int, size: Tensor, share: Tensor) -> Span:
     """``size`` of ``length`` lines, ``(N,)``; with ``share`` uniform in [0, 1), each place is as likely."""
-    room = length - size
-    first = (share * (room + 1)).floor()  # no share below 1 is rounded up to the next whole number
-    return Span(torch.arange(length, device=size.device) - first.unsqueeze(1), size.unsqueeze(1))
+    first = (share * (length + 1 - size)).floor().unsqueeze(1)  # no share below 1 is rounded up to a whole
+    return Span(first, torch.arange(length, device=size.device) - first, size.unsqueeze(1))
 
 
 def window(down: Span, across: Span) -> Tensor:
@@ -112,5 +112,5 @@ def tiles(length: int, like: Tensor) -> Tiles:
     number = length // size
     place = torch.arange(length, device=like.device) - (length - number * size) // 2
     offset = torch.where((place >= 0) & (place < number * size), place % size, -1)
-    one = Span(offset.unsqueeze(0).to(like), like.new_full((1, 1), size))
+    one = Span(like.new_zeros(1, 1), offset.unsqueeze(0).to(like), like.new_full((1, 1), size))
     return Tiles(one, (place // size).clamp(0, number - 1), number)

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from advlib.kernels.looks import may_wait
+from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
 
 Self = TypeVar("Self", bound="Threat")
@@ -41,10 +41,16 @@ def rounding(x: Tensor) -> Tensor:
 
 
 def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """``torch.where`` with one condition per row, for finite points and gradients in a quarter of its time on a CPU."""
-    if yes.ndim == 1:
-        return torch.where(condition, yes, no)
-    return torch.lerp(no, yes, column(condition, yes).to(yes.dtype))  # exactly one or the other
+    """``torch.where`` with one condition per row, in a quarter of its time on a CPU."""
+    wide = column(condition, yes)
+    if yes.ndim > 1 and may_look(condition):
+        index = condition.nonzero().squeeze(1)
+        if 4 * len(index) < len(condition):
+            return no.index_copy(0, index, yes[index])
+        chosen = torch.lerp(no, yes, wide.to(yes.dtype))  # exactly one or the other, where both are finite
+        if bool(chosen.sum().isfinite()):
+            return chosen
+    return torch.where(wide, yes, no)
 
 
 @dataclass(frozen=True)

@@ -115,18 +115,25 @@ def flat(z):
     return torch.stack([z.flatten(1).sum(1) * 0, z.flatten(1).sum(1) * 0 - 1], 1)
 
 
+PRIME = 2**31 - 1
+
+
+def before(chosen):
+    """The state of the generator from which the next numbers are those chosen, in [0, 1)."""
+    following = (chosen * 2**24).long() * 2**7 + 2**6
+    return following * pow(48271, -1, PRIME) % PRIME
+
+
 def proposal(threat, x, best, chosen, share, steps=None, step=0.0):
     """The point asked about next, if the loss at ``best`` is the best so far and ``chosen`` are the random numbers."""
     rule, rows = SquareSearch(steps, share, stripes=False), len(x)
     with Evaluator(flat, x, torch.zeros(rows, dtype=torch.int64), threat) as evaluator:
         task = evaluator.task()
-        chance = torch.zeros(rows, 320, len(chosen), dtype=torch.float64)
-        chance[:, :64] = chosen
         low = torch.zeros(rows, dtype=torch.float64)
         feedback = Feedback((low - 2,), (), flat(x), task.y)
         noise = Noise(evaluator.key, task.row)
         start = rule.start(task, torch.full_like(x, 9.0), noise)
-        state = start._replace(best=best, loss=low, step=low + step, chance=chance)
+        state = start._replace(best=best, loss=low, step=low + step, chance=before(chosen).expand(rows, -1))
         return rule.update(state, feedback, task, noise).query
 
 
@@ -141,10 +148,44 @@ def test_linf_paints_one_square_one_color_per_channel():
     torch.testing.assert_close(painted, expected)
 
 
-def test_numbers_begin_again_after_all_pairs():
-    x, chosen = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64), numbers(0.4, 0.9, 0.0, 0.0, 0.0, 0.2)
-    first = proposal(Linf(0.1), x, x, chosen, 0.25)
-    assert torch.equal(proposal(Linf(0.1), x, x, chosen, 0.25, step=64 * 256.0), first)
+def test_numbers_are_those_of_the_minimal_standard_generator():
+    """From 1 its 10,000th is 399268537, as in C++, whose ``minstd_rand`` it is."""
+    x = torch.full((1, 1, 1, 1), 0.5)
+    rule = SquareSearch(None, 1.0, stripes=False)
+    with Evaluator(flat, x, torch.zeros(1, dtype=torch.int64), Linf(0.1)) as evaluator:
+        task = evaluator.task()
+        noise = Noise(evaluator.key, task.row)
+        state, feedback = rule.start(task, x, noise), Feedback((torch.zeros(1),), (), flat(x), task.y)
+        state = state._replace(chance=torch.ones_like(state.chance))
+        for _ in range(10_000):
+            state = rule.update(state, feedback, task, noise)
+    assert state.chance.unique().tolist() == [399268537]
+
+
+def test_numbers_begin_anywhere_in_the_cycle_of_the_generator():
+    x = torch.full((2000, 1, 2, 2), 0.5)
+    with Evaluator(flat, x, torch.zeros(2000, dtype=torch.int64), Linf(0.1)) as evaluator:
+        task = evaluator.task()
+        chance = SquareSearch(None).start(task, x, Noise(evaluator.key, task.row)).chance
+    assert chance.shape == (2000, 6)
+    assert len(chance.unique()) > 0.99 * chance.numel()
+    assert chance.double().mean().item() == pytest.approx(PRIME / 2, rel=0.02)
+    assert 1 <= chance.min().item() < PRIME / 100
+    assert 0.99 * PRIME < chance.max().item() < PRIME
+
+
+def test_no_number_is_where_the_generator_would_stay(monkeypatch):
+    monkeypatch.setattr(Noise, "uniform", lambda noise, like: torch.zeros_like(like))
+    x = torch.full((2, 1, 2, 2), 0.5)
+    with Evaluator(flat, x, torch.zeros(2, dtype=torch.int64), Linf(0.1)) as evaluator:
+        task = evaluator.task()
+        assert SquareSearch(None).start(task, x, Noise(evaluator.key, task.row)).chance.unique().tolist() == [1]
+
+
+def test_the_largest_number_is_below_one():
+    x = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
+    painted = proposal(Linf(0.1), x, x, numbers(*[1 - 2.0**-24] * 6), 0.25)
+    assert (painted != x)[0, 0].nonzero().tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
 
 
 def test_windows_shrink_at_the_times_of_their_shares():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threat_problems import ALL, DTYPES, make, noise, problems
 
+from advlib.kernels.looks import recording
 from advlib.threats import L0, L1, L2, Linf
+from advlib.threats.base import choose
 
 METHODS = {  # every method of a threat, of the threat and a problem's tensors
     "project": lambda threat, x, x_adv, grad, noise: threat.project(x_adv, x),
@@ -245,3 +248,19 @@ def test_numbers_take_the_precision_of_the_inputs(dtype):
     assert float(Linf(0.1).radius(x)) == float(torch.tensor(0.1, dtype=dtype))
     low, high = Linf(1.0, bounds=(0.1, 0.7)).limits(x)
     assert (float(low), float(high)) == (float(torch.tensor(0.1, dtype=dtype)), float(torch.tensor(0.7, dtype=dtype)))
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 3), (12, 1, 2, 2)])
+@pytest.mark.parametrize("share", [0, 1, 2, 3, 6, 11, 12])
+@pytest.mark.parametrize("special", [0.5, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("looks", [True, False])
+def test_choose_is_where_row_by_row(shape, share, special, looks, monkeypatch):
+    yes, no = torch.rand(shape), torch.rand(shape)
+    yes[0], no[1], yes[10], no[11] = special, special, special, special
+    condition = torch.arange(12) < share
+    expected = [(yes if taken else no)[row] for row, taken in enumerate(condition.tolist())]
+    if not looks:
+        monkeypatch.setattr(torch.Tensor, "nonzero", None)
+    with nullcontext() if looks else recording():
+        chosen = choose(condition, yes, no)
+    torch.testing.assert_close(chosen, torch.stack(expected), rtol=0, atol=0, equal_nan=True)
