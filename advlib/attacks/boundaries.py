@@ -11,12 +11,13 @@ from advlib.losses import margin
 from advlib.search import Feedback, Task
 from advlib.threats import Threat
 
-DUAL = {
-    math.inf: 1.0,
-    2.0: 2.0,
-    1.0: math.inf,
-    0.0: math.inf,
-}  # the norm of a gradient in which a boundary's way is paid
+
+def steepness(gradient: Tensor, threat: Threat) -> Tensor:
+    """How much the last dimension of a gradient rises per length in the threat's norm; in L0, per change 1 wide."""
+    if threat.p == 2:
+        slope: Tensor = torch.linalg.vector_norm(gradient, dim=-1)
+        return slope
+    return gradient.abs().sum(-1) if threat.p == math.inf else gradient.abs().amax(-1)
 
 
 def leads(logits: Tensor, task: Task, most: int | None = None) -> tuple[Tensor, ...]:
@@ -39,7 +40,7 @@ def nearest_boundary(feedback: Feedback, threat: Threat) -> tuple[Tensor, Tensor
     if len(feedback.values) == 1:
         return feedback.loss, feedback.gradient
     leads, gradients = torch.stack(feedback.values, 1), torch.stack(feedback.gradients, 1)
-    slope = torch.linalg.vector_norm(gradients.flatten(2), ord=DUAL[threat.p], dim=2)
+    slope = steepness(gradients.flatten(2), threat)
     index = (leads.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)).argmin(1)
     row = torch.arange(len(index), device=index.device)
     return leads[row, index], gradients[row, index]

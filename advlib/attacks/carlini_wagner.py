@@ -13,7 +13,7 @@ from advlib.checks import check_counts
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Linf, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose, clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +79,7 @@ class CarliniWagner(Rule[Any]):
         change = s.query - task.x
         if isinstance(task.threat, Linf):
             limit = column((1 - _NEARER * self._fallen(s)) * s.distance, change)
-            pull = (change - torch.clamp(change, -limit, limit)).sign()
+            pull = (change - clamp(change, -limit, limit)).sign()
         else:
             pull = 2 * change
         s = self._moved(s, pull, feedback, task)
@@ -107,7 +107,7 @@ class CarliniWagner(Rule[Any]):
         length = self.step_size * _SHORTER ** ((s.step + 1 - step) / self.per_round) * self._fallen(s)
         length = length * (1 - 0.999**step).sqrt() / (1 - 0.9**step)
         spread = square.sqrt() + torch.finfo(x.dtype).tiny ** 0.5  # below it no square is a number
-        query = torch.clamp(torch.addcmul(s.query, column(-length, x), mean / spread), *task.threat.limits(x))
+        query = clamp(torch.addcmul(s.query, column(-length, x), mean / spread), *task.threat.limits(x))
         c = torch.where(success, (1 - self.growth) * s.c, (1 + self.growth) * s.c)
         return s._replace(query=query, mean=mean, square=square, c=c, step=s.step + 1)
 

@@ -13,7 +13,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L2, Threat
-from advlib.threats.base import column
+from advlib.threats.base import clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,9 +54,10 @@ class DecoupledNorm(Rule[DDNState]):
         length = _LAST_LENGTH + (1 - _LAST_LENGTH) * (1 + torch.cos(math.pi * state.step / self.steps)) / 2
         change = self.gamma * length
         radius = state.radius * torch.where(feedback.success, 1 - change, 1 + change)
-        delta = torch.addcmul(state.query - x, column(length, x), threat.steepest(feedback.gradient))
-        query = torch.addcmul(x, column(radius, x), threat.steepest(delta))
-        return DDNState(torch.clamp(query, *threat.limits(x)), radius, state.step + 1)
+        moved = torch.addcmul(state.query, column(length, x), threat.steepest(feedback.gradient))
+        share = radius / threat.distance(moved, x).clamp_min(torch.finfo(x.dtype).tiny)
+        query = torch.lerp(x, moved, column(share, x))
+        return DDNState(clamp(query, *threat.limits(x)), radius, state.step + 1)
 
 
 def ddn(

@@ -15,7 +15,7 @@ from advlib.losses import Loss, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L2, Linf, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose, clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,8 +64,8 @@ class DeepFool(Rule[DeepFoolState]):
         slope = (gradient * unit).flatten(1).sum(1)
         # on from the query, which is beyond the point by the overshoot
         way = torch.where(slope > 0, -lead / slope, 0) + self.overshoot * task.threat.distance(s.point, x)
-        point = torch.clamp(torch.addcmul(s.point, column(way, x), unit), *limits)
-        ahead = torch.clamp(torch.lerp(x, point, 1 + self.overshoot), *limits)
+        point = clamp(torch.addcmul(s.point, column(way, x), unit), *limits)
+        ahead = clamp(torch.lerp(x, point, 1 + self.overshoot), *limits)
         return DeepFoolState(choose(done, s.query, ahead), point, done)
 
     def finished(self, state: DeepFoolState) -> Tensor:

@@ -13,7 +13,7 @@ from advlib.checks import check_counts
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L1, L2, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose, clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,9 +72,9 @@ class ElasticNet(Rule[EADState]):
         length = s.length * (1 - s.step / self.per_round)
         smooth = 2 / self.beta * change - column(s.c * ~success, x) * feedback.gradient
         change, limit = change - column(length, x) * smooth, column(length, x)
-        point = torch.clamp(x + change - torch.clamp(change, -limit, limit), *limits)
+        point = clamp(x + change - clamp(change, -limit, limit), *limits)
         momentum = column(s.step / (s.step + 3), x)  # as in the paper
-        query, step = torch.clamp(torch.lerp(point, 2 * point - s.point, momentum), *limits), s.step + 1
+        query, step = clamp(torch.lerp(point, 2 * point - s.point, momentum), *limits), s.step + 1
 
         ended, found = step >= self.per_round, s.distance.isfinite()
         failed = torch.where(ended & ~s.reached, s.c, s.failed)

@@ -15,7 +15,7 @@ from advlib.losses import Loss, unchanged
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose, clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,7 +87,7 @@ class FastAdaptiveBoundary(Rule[FABState]):
         )
 
         s = self._judged(s, feedback, task, lead_at_x)
-        searches, ahead = self._searches(s), torch.clamp(ahead, *threat.limits(x))
+        searches, ahead = self._searches(s), clamp(ahead, *threat.limits(x))
         part = torch.where(searches, self._between(s) / s.distance.clamp_min(torch.finfo(x.dtype).tiny), 0)
         return s._replace(query=choose(searches, torch.lerp(x, s.best, column(part, x)), ahead))
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advlib.attacks.boundaries import DUAL
+from advlib.attacks.boundaries import steepness
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L2, Linf, Threat
-from advlib.threats.base import column
+from advlib.threats.base import clamp, column
 from advlib.threats.l1 import movable
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class FastMinimumNorm(Rule[FMNState]):
         if not isinstance(threat, L2):
             return threat.resized(radius).project(moved, x)
         # ends as near as the projection, which takes longer than a small model's pass
-        boxed = torch.clamp(moved, *threat.limits(x))
+        boxed = clamp(moved, *threat.limits(x))
         share = radius / threat.distance(boxed, x).clamp_min(torch.finfo(x.dtype).tiny)
         return torch.lerp(x, boxed, column(share.clamp_max(1), x))
 
@@ -104,7 +104,7 @@ class FastMinimumNorm(Rule[FMNState]):
 
 def boundary_distance(feedback: Feedback, task: Task) -> Tensor:
     """``(N,)`` distance at which the linearized loss is zero, bounds aside; in L0, were each change 1 wide."""
-    slope: Tensor = torch.linalg.vector_norm(feedback.gradient.flatten(1), ord=DUAL[task.threat.p], dim=1)
+    slope = steepness(feedback.gradient.flatten(1), task.threat)
     return feedback.loss.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)
 
 

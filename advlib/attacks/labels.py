@@ -16,7 +16,7 @@ from advlib.noise import Noise
 from advlib.oracles import Oracle, OracleError
 from advlib.search import SearchResult
 from advlib.threats import Threat
-from advlib.threats.base import column
+from advlib.threats.base import clamp, column
 
 _STARTS = 100  # random points tried, as many as in ART
 _AT_ONCE = 256  # points asked about at once, where there are fewer rows
@@ -84,7 +84,7 @@ class Walk:
 
     def inside(self, points: Tensor, rows: Tensor) -> Tensor:
         """Points of some rows, brought within bounds and mask."""
-        return torch.clamp(points, self.low[rows], self.high[rows])
+        return clamp(points, self.low[rows], self.high[rows])
 
     def noise(self, rows: Tensor, number: Tensor) -> Noise:
         """What rows may draw for a question of that number, ``(n,)`` each."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
-from advlib.threats.base import column
+from advlib.threats.base import clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,12 +80,12 @@ class PrimalDual(Rule[PDPGDState]):
         moved = torch.addcdiv(s.query, column(length / (1 - 0.9**step), x) * mean, scale)
         if threat.p != 2:
             by = length * (1 - s.weight) / s.weight
-            moved = x + shrunk(torch.clamp(moved, low, high) - x, by, scale, threat)
+            moved = x + shrunk(clamp(moved, low, high) - x, by, scale, threat)
 
         odds = s.odds + self.dual_step_size * (1 - (1 - _LAST_DUAL) * share) * (2 * failed - 1)
         odds = torch.clamp(odds, -_FARTHEST, _FARTHEST)
         weight = torch.lerp(s.weight, torch.sigmoid(odds), 0.1)  # as the authors do: at once, it swings
-        return PDPGDState(torch.clamp(moved, low, high), mean, square, odds, weight, step)
+        return PDPGDState(clamp(moved, low, high), mean, square, odds, weight, step)
 
 
 def shrunk(change: Tensor, by: Tensor, scale: Tensor, threat: Threat) -> Tensor:
@@ -106,7 +106,7 @@ def shrunk(change: Tensor, by: Tensor, scale: Tensor, threat: Threat) -> Tensor:
         floor = column(scale.flatten(1).amax(1) / _SPREAD, scale)
         limit = column(by, scale) / torch.maximum(scale, floor)
         if threat.p == 1:
-            return change - torch.clamp(change, -limit, limit)
+            return change - clamp(change, -limit, limit)
         size = change.abs()
         if isinstance(threat, L0) and threat.per_pixel:
             size, limit = torch.linalg.vector_norm(change, dim=1, keepdim=True), limit.amin(1, keepdim=True)
@@ -118,7 +118,7 @@ def shrunk(change: Tensor, by: Tensor, scale: Tensor, threat: Threat) -> Tensor:
         rise = ((weight * over).sum(1) - by) / (weight * over.sign()).sum(1).clamp_min(torch.finfo(by.dtype).tiny)
         height = torch.maximum(height, height + rise)
     limit = column(height, change)
-    return torch.clamp(change, -limit, limit)
+    return clamp(change, -limit, limit)
 
 
 def _left(size: Tensor, by: Tensor) -> Tensor:

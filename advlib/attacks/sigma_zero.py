@@ -12,7 +12,7 @@ from torch import Tensor
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
-from advlib.threats.base import column, normalized
+from advlib.threats.base import clamp, column, normalized
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,7 +75,7 @@ class SigmaZero(Rule[SigmaZeroState]):
         mean, square = torch.lerp(s.mean, descent, 0.1), torch.lerp(s.square, descent.square(), 0.001)  # Adam's own
         way = mean / (square / column(1 - 0.999**step, x)).sqrt().clamp_min(1e-8)
         length = self.step_size * (_LAST + (1 - _LAST) * (1 + torch.cos(math.pi * s.step / self.steps)) / 2)
-        moved = torch.clamp(x + width * (change - column(length / (1 - 0.9**step), x) * way), low, high)
+        moved = clamp(x + width * (change - column(length / (1 - 0.9**step), x) * way), low, high)
         threshold = (s.threshold + self.rate * length * (1 - 2 * failed)).clamp_min(0)
         size = self._size((moved - x) / width.clamp_min(torch.finfo(x.dtype).tiny), task)
         kept = (size >= column(threshold, x)).to(x.dtype).expand_as(x)

@@ -14,7 +14,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
-from advlib.threats.base import choose
+from advlib.threats.base import choose, clamp
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +79,7 @@ class SimpleSearch(Rule[SimBAState]):
         index = state.directions.gather(1, (place % state.total).unsqueeze(1))
         direction = self.step_size * (_wave(index, best) if self.basis == "dct" else _pixel(index, best))
         low, high = task.threat.box(task.x)
-        ways = [torch.clamp(best + way, low, high) for way in (direction, -direction)]
+        ways = [clamp(best + way, low, high) for way in (direction, -direction)]
         up, down = ((point - best).abs().flatten(1).sum(1) for point in ways)
         query = task.threat.project(choose((2 * up >= down) ^ again, *ways), task.x)
         last = again | (torch.minimum(up, down) == 0)

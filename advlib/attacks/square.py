@@ -14,7 +14,7 @@ from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Linf, Threat
-from advlib.threats.base import choose, column
+from advlib.threats.base import choose, clamp, column
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -174,7 +174,7 @@ def _transfers(best: Tensor, down: Span, across: Span, task: Task, chance: Tenso
     # rounding adds up over the proposals, and may leave the ball: towards x there is no bound in the way
     length, radius = task.threat.distance(moved, task.x), task.threat.radius(task.x).flatten()
     kept = torch.where(length > radius, radius / length, 1)
-    return torch.clamp(torch.lerp(task.x, moved, column(kept, moved)), *task.threat.limits(task.x))
+    return clamp(torch.lerp(task.x, moved, column(kept, moved)), *task.threat.limits(task.x))
 
 
 def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
@@ -186,7 +186,7 @@ def _stretched(direction: Tensor, mass: Tensor, task: Task) -> Tensor:
     x, p = planes(task.x), task.threat.p
     low, high = (planes(end.expand_as(task.x)) for end in task.threat.limits(task.x))
     length = (mass ** (1 / p)).unsqueeze(2).unsqueeze(3)
-    once = torch.clamp(x + direction * (length / _length(direction, p)), low, high) - x
+    once = clamp(x + direction * (length / _length(direction, p)), low, high) - x
     return x + once * (length / _length(once, p))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
-from advlib.threats.base import Threat, normalized, room, tensor_like
+from advlib.threats.base import Threat, clamp, normalized, room, tensor_like
 from advlib.threats.l1 import check_sparsity, largest
 from advlib.threats.reach import by_order
 
@@ -55,13 +55,15 @@ class L0(Threat):
         count = int(kept.max().item()) if may_look(kept) and len(kept) else units
         largest = torch.cat([torch.full_like(gain[:, :1], torch.inf), gain.topk(count, dim=1).values], 1)
         last = largest.gather(1, kept.long())  # what the last unit that is kept gains
-        above, equal = gain > last, gain == last
-        left = kept - above.sum(1, keepdim=True)
-        keep = above | (equal & (equal.cumsum(1) <= left))  # of equal gains the first, whatever the batch
+        keep = gain >= last
+        if not may_look(kept) or bool((keep.sum(1, keepdim=True) > kept).any()):
+            above, equal = gain > last, gain == last
+            left = kept - above.sum(1, keepdim=True)
+            keep = above | (equal & (equal.cumsum(1) <= left))  # of equal gains the first, whatever the batch
         return keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        boxed = torch.clamp(x_adv, *self.box(x))
+        boxed = clamp(x_adv, *self.box(x))
         # what keeping a feature saves in squared distance: zero where nothing changed
         wanted, possible = (x_adv - x).double(), (boxed - x).double()  # float32 squares under- and overflow
         gain = possible * (2 * wanted - possible)
@@ -78,7 +80,7 @@ class L0(Threat):
         if may_wait() and not bool(change.isfinite().all()):
             raise ValueError("a linear function has no maximum over L0 without bounds: give bounds=(low, high)")
         keep = self._keep(self._counted(change * normalized(grad)), x)
-        return torch.where(keep, torch.clamp(x + change, *self.box(x)), x)
+        return torch.where(keep, clamp(x + change, *self.box(x)), x)
 
     def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
         gain = self._counted(magnitude * capacity)

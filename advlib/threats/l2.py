@@ -12,7 +12,7 @@ from torch import Tensor
 from advlib.kernels.dispatch import fused
 from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
-from advlib.threats.base import Threat, column, normalized, room
+from advlib.threats.base import Threat, clamp, column, normalized, room
 from advlib.threats.reach import by_level
 from advlib.threats.roots import increasing_root
 
@@ -73,7 +73,7 @@ class L2(Threat):
 
             return triton_steps.l2_project(x_adv, x, self.radius(x).flatten(), *self.box(x))
         box = self.box(x)
-        boxed = torch.clamp(x_adv, *box)
+        boxed = clamp(x_adv, *box)
         radius = self.radius(x).flatten(1)
         outside = _norm((boxed - x).flatten(1)) > radius
         if may_look(outside) and not bool(outside.any()):
@@ -85,7 +85,7 @@ class L2(Threat):
         radius = torch.where(outside, radius, 1)  # infinite radii would poison the arithmetic
         unit = torch.where(radius > 0, radius, 1)
         filled = radius * _fill(delta.abs() / length, capacity / unit, outside & (radius > 0), length / unit)
-        scaled = torch.clamp(x + (filled * delta.sign()).reshape(x.shape), *box)
+        scaled = clamp(x + (filled * delta.sign()).reshape(x.shape), *box)
         if may_look(outside) and bool(outside.all()):
             return scaled
         return torch.where(column(outside, x), scaled, boxed)
@@ -115,7 +115,7 @@ class L2(Threat):
         most = torch.where(magnitude > 0, capacity / magnitude, 0).amax(1, keepdim=True) / unit
         filled = torch.where(outside, unit * _fill(magnitude, capacity / unit, outside, most), capacity)
         filled = torch.where(radius > 0, filled, 0)
-        return torch.clamp(x + (filled * flat.sign()).reshape(x.shape).to(x.dtype), *box)
+        return clamp(x + (filled * flat.sign()).reshape(x.shape).to(x.dtype), *box)
 
     def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
         flat, limit = magnitude.flatten(1), capacity.flatten(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from advlib.kernels.dispatch import fused
 from advlib.kernels.looks import may_wait
 from advlib.noise import Noise
-from advlib.threats.base import Threat
+from advlib.threats.base import Threat, clamp
 from advlib.threats.reach import by_level
 
 
@@ -54,7 +54,7 @@ class Linf(Threat):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         low, high = self.box(x)
-        return torch.clamp(x_adv, low, high)
+        return clamp(x_adv, low, high)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
         return grad.sign()

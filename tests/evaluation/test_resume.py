@@ -240,7 +240,7 @@ def test_every_moment_of_a_schedule_leads_to_the_same_end(seed):
     del wanted["decisions"]
     broken = {stage.name: stage.broken for stage in whole.stages.values()}
     assert min(broken[name] for name in ("first", "second", "targets", "restarts")) > 0, broken
-    assert len(snapshots) > 10
+    assert len(snapshots) >= 10
     for snapshot in snapshots:
         again = fresh()
         again.restore(copy.deepcopy(snapshot))

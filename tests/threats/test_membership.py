@@ -171,3 +171,10 @@ def test_layouts(norm):
     for change in (lambda t: t.to(memory_format=torch.channels_last), lambda t: t.mT.contiguous().mT):
         torch.testing.assert_close(threat.distance(change(x_adv), change(x)), threat.distance(x_adv, x))
         assert torch.equal(threat.contains(change(x_adv), change(x)), threat.contains(x_adv, x))
+
+
+@pytest.mark.parametrize("norm", [L1, L2])
+def test_distances_are_summed_in_double_precision(norm):
+    delta = torch.rand(100, 3072, generator=torch.Generator().manual_seed(0))
+    expected = torch.linalg.vector_norm(delta.double(), ord=norm.p, dim=1).float()
+    assert torch.equal(norm(1.0).distance(delta, torch.zeros_like(delta)), expected)
