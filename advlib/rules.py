@@ -77,3 +77,13 @@ class Trace(NamedTuple):
     row: Tensor  # (n,) indices of the rows still running
     loss: Tensor  # (n,)
     success: Tensor  # (n,) bool
+
+
+def varied(length: Tensor, restart: int | Tensor) -> Tensor:
+    """The length, ``(N,)``, of a restart's first step: that of the first run, half of it, twice, a quarter, four times.
+
+    Runs whose steps differ end in different places. Where the gradients of a network lead elsewhere from step to step,
+    the nearest of three short runs is nearer than the end of a single long one.
+    """
+    exponent = (restart + 1) // 2 * (1 - 2 * (restart % 2))
+    return length * torch.full_like(length, 2) ** exponent

@@ -45,6 +45,7 @@ def whole(tests: str) -> Mutant:
 COMPILED = "tests/acceleration/test_compiled.py"
 SLOTS = "tests/acceleration/test_slots.py"
 SQUARE = "tests/attacks/test_square.py"
+VARIED = "tests/attacks/test_varied_steps.py"
 BINDING = "tests/threats/test_binding.py"
 COPIES = "tests/acceleration/test_stand_ins.py"
 REPLAY = "tests/acceleration/test_replay.py"
@@ -2872,6 +2873,11 @@ MUTANTS = [
         "unchanged",
         "tests/attacks/test_deepfool.py",
     ),
+    Mutant("attacks/pdpgd.py", "varied(zero + self.step_size, noise.restart)", "zero + self.step_size", VARIED),
+    Mutant("attacks/fmn.py", "varied(zero + length, noise.restart)", "zero + length", VARIED),
+    Mutant("attacks/sigma_zero.py", "varied(zero + self.step_size, noise.restart)", "zero + self.step_size", VARIED),
+    Mutant("rules.py", "(restart + 1) // 2", "restart // 2", VARIED),
+    Mutant("rules.py", "(1 - 2 * (restart % 2))", "1", VARIED),
     Mutant("attacks/pdpgd.py", "share * share)", "share)", "tests/attacks/test_pdpgd.py"),
     Mutant(
         "attacks/pdpgd.py",
@@ -2946,7 +2952,7 @@ MUTANTS = [
         "PDPGDState(moved",
         "tests/attacks/test_pdpgd.py",
     ),
-    Mutant("attacks/pdpgd.py", "odds, weight, step)", "odds, weight, s.step)", "tests/attacks/test_pdpgd.py"),
+    Mutant("attacks/pdpgd.py", "odds, weight, s.first, step)", "odds, weight, s.first, s.step)", "tests/attacks/test_pdpgd.py"),
     Mutant("attacks/pdpgd.py", "torch.maximum(scale, floor)", "scale", "tests/attacks/test_pdpgd.py"),
     Mutant("attacks/pdpgd.py", "_LAST_IN_L0 if threat.p == 0 else _LAST", "_LAST", "tests/attacks/test_pdpgd.py"),
     Mutant("attacks/pdpgd.py", "limit / _SPARSER", "limit", "tests/attacks/test_pdpgd.py"),
@@ -3080,7 +3086,7 @@ MUTANTS = [
         "boundary_distance(feedback, task)",
         "tests/attacks/test_fmn.py",
     ),
-    Mutant("attacks/fmn.py", "unit = width if", "unit = radius if", "tests/attacks/test_fmn.py"),
+    Mutant("attacks/fmn.py", "unit = s.width if", "unit = radius if", "tests/attacks/test_fmn.py"),
     Mutant("driver.py", "task.threat.holds(distance, point)", "distance == distance", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", "    wanders = True", "", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_fmn.py"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from advlib.noise import Noise
+from advlib.rules import varied
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
 from advlib.threats.base import clamp, column
@@ -31,6 +32,7 @@ class PDPGDState(NamedTuple):
     square: Tensor  # (N, ...) Adam's mean of their squares
     odds: Tensor  # (N,) logarithm of the margin's weight over the norm's
     weight: Tensor  # (N,) running mean of the margin's weight, where the two sum to 1
+    first: Tensor  # (N,) length of the run's first step
     step: Tensor  # (N,) updates made
 
 
@@ -42,7 +44,7 @@ class PrimalDual(Rule[PDPGDState]):
 
     Args:
         steps: Updates of one run.
-        step_size: Adam's first step; it falls to a hundredth of it, in L0 to three tenths.
+        step_size: Adam's first step; it falls to a hundredth of it, in L0 to three tenths. Restarts vary it.
         odds: The margin's weight over the norm's at the start.
         dual_step_size: How much the logarithm of these odds moves at the first step; it falls to a tenth of it.
         confidence: The margin that counts as a success.
@@ -59,7 +61,8 @@ class PrimalDual(Rule[PDPGDState]):
     def start(self, task: Task, point: Tensor, noise: Noise) -> PDPGDState:
         zero, still = torch.zeros_like(task.x.flatten(1)[:, 0]), torch.zeros_like(point)
         odds = zero + math.log(self.odds)
-        return PDPGDState(point, still, still, odds, torch.sigmoid(odds), zero)
+        first = varied(zero + self.step_size, noise.restart)
+        return PDPGDState(point, still, still, odds, torch.sigmoid(odds), first, zero)
 
     def success(self, feedback: Feedback, task: Task) -> Tensor:
         return feedback.reached & (feedback.loss >= self.confidence)
@@ -76,7 +79,7 @@ class PrimalDual(Rule[PDPGDState]):
             gradient = column(s.weight, x) * gradient - column(1 - s.weight, x) * threat.steepest(s.query - x)
         mean, square = torch.lerp(s.mean, gradient, 0.1), torch.lerp(s.square, gradient * gradient, 0.001)  # Adam's own
         scale = square.sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
-        length = self.step_size * (_LAST_IN_L0 if threat.p == 0 else _LAST) ** share * (1 - 0.999**step).sqrt()
+        length = s.first * (_LAST_IN_L0 if threat.p == 0 else _LAST) ** share * (1 - 0.999**step).sqrt()
         moved = torch.addcdiv(s.query, column(length / (1 - 0.9**step), x) * mean, scale)
         if threat.p != 2:
             by = length * (1 - s.weight) / s.weight
@@ -85,7 +88,7 @@ class PrimalDual(Rule[PDPGDState]):
         odds = s.odds + self.dual_step_size * (1 - (1 - _LAST_DUAL) * share) * (2 * failed - 1)
         odds = torch.clamp(odds, -_FARTHEST, _FARTHEST)
         weight = torch.lerp(s.weight, torch.sigmoid(odds), 0.1)  # as the authors do: at once, it swings
-        return PDPGDState(clamp(moved, low, high), mean, square, odds, weight, step)
+        return PDPGDState(clamp(moved, low, high), mean, square, odds, weight, s.first, step)
 
 
 def shrunk(change: Tensor, by: Tensor, scale: Tensor, threat: Threat) -> Tensor:
@@ -160,7 +163,9 @@ def pdpgd(
         threat: A norm ball; its ``eps`` is the largest distance of interest, ``inf`` for the nearest adversarial inputs
             wherever they are. The search takes the same way whatever it is.
         steps: Updates (500, as in the paper).
-        step_size: Adam's first step, in the units of ``x``; it falls to a hundredth of it, in L0 to three tenths.
+        step_size: Adam's first step, in the units of ``x``; it falls to a hundredth of it, in L0 to three tenths. Each
+            of the ``restarts`` takes another: half of it, twice, a quarter, and so on. On networks trained
+            adversarially three runs of 332 steps, with 0.2, end far nearer than one of 999.
         odds: The margin's weight over the norm's at the start.
         dual_step_size: How much the logarithm of these odds moves at the first step; it falls to a tenth of it.
         confidence: How far the wrong class's logit is to be ahead.
