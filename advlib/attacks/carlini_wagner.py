@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _SHORTER = 0.7  # each round's first step over that of the round before
+_LONGEST = 0.2  # step in Linf, in units of the nearest success's distance: on some networks that is below any fixed one
 _NEARER = 0.1  # how much nearer than the nearest success changes are held in Linf: as in the paper
 
 
@@ -54,7 +55,7 @@ class CarliniWagner(Rule[Any]):
 
     Args:
         per_round: Updates of one round.
-        step_size: Adam's first step in the first round.
+        step_size: Adam's first step in the first round; in Linf a fifth of the nearest success's distance at most.
         c: The first weight of the margin.
         confidence: The margin that counts as a success.
     """
@@ -104,8 +105,10 @@ class CarliniWagner(Rule[Any]):
         mean = torch.lerp(s.mean, gradient, 0.1)  # this and the next: as in the paper, Adam's own
         square = torch.lerp(s.square, gradient * gradient, 0.001)
         step = torch.remainder(s.step, self.per_round) + 1
-        length = self.step_size * _SHORTER ** ((s.step + 1 - step) / self.per_round) * self._fallen(s)
-        length = length * (1 - 0.999**step).sqrt() / (1 - 0.9**step)
+        length = self.step_size * _SHORTER ** ((s.step + 1 - step) / self.per_round)
+        if isinstance(task.threat, Linf):
+            length = torch.minimum(length, _LONGEST * s.distance)
+        length = length * self._fallen(s) * (1 - 0.999**step).sqrt() / (1 - 0.9**step)
         spread = square.sqrt() + torch.finfo(x.dtype).tiny ** 0.5  # below it no square is a number
         query = clamp(torch.addcmul(s.query, column(-length, x), mean / spread), *task.threat.limits(x))
         c = torch.where(success, (1 - self.growth) * s.c, (1 + self.growth) * s.c)
@@ -189,7 +192,8 @@ def carlini_wagner(
         rounds: Into how many rounds they are split; None for 9 in L2 (the number of searches in the paper's code), 1 in
             Linf, and in L0 one for 10 steps: there a round ends with a success that changes fewer features, too.
         step_size: Adam's first step, in the units of ``x``; None for 1 in L2, 0.02 in Linf and 0.5 in L0, for inputs in
-            [0, 1]. Later rounds' first steps are shorter, but for L0.
+            [0, 1]. Later rounds' first steps are shorter, but for L0; and in Linf none is longer than a fifth of the
+            nearest success's distance.
         confidence: How far the wrong class's logit is to be ahead (kappa in the paper).
         c: The first weight of the margin.
         **options: Any of :class:`~advlib.search.SearchOptions`. ``keep`` defaults to ``"nearest"``.

@@ -37,8 +37,8 @@ def expected(linf, per_round, rounds, step_size, c, bounds=BOUNDS):
                 square[i] = 0.999 * square[i] + 0.001 * gradient**2
                 unbiased = mean[i] / (1 - 0.9 ** (step + 1))
                 spread = math.sqrt(square[i] / (1 - 0.999 ** (step + 1)))
-                length = step_size * 0.7**turn * fallen
-                moved.append(min(max(query[i] - length * unbiased / spread, bounds[0]), bounds[1]))
+                longest = min(step_size * 0.7**turn, 0.2 * far if linf else math.inf)
+                moved.append(min(max(query[i] - longest * fallen * unbiased / spread, bounds[0]), bounds[1]))
             c *= 0.95 if success else 1.05
             query = moved
             path.append(query)
@@ -108,6 +108,15 @@ def test_logits_that_are_all_negative(norm):
 def test_a_success_needs_the_confidence(norm):
     x_adv = asked(norm(math.inf, BOUNDS), steps=400, confidence=0.15)[1]
     assert 0.15 <= halfspace(x_adv)[0, 1] < 0.16
+
+
+def test_steps_suit_boundaries_that_are_far_nearer_than_the_first():
+    def near(z):
+        lead = z @ points(3.0, 4.0) - 0.001
+        return torch.stack([0 * lead, lead], dim=1)
+
+    x_adv = carlini_wagner(near, points([0.0, 0.0]), Y, Linf(math.inf, BOUNDS), steps=300)
+    assert x_adv.abs().max().item() < 0.001 / 7 * 1.01
 
 
 def test_a_row_goes_its_own_way():
