@@ -44,6 +44,25 @@ def joined(parts: Sequence[Best]) -> Best:
     return parts[0] if len(parts) == 1 else Best(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
+def merged(best: Best, new: Best, done: Tensor | None = None) -> Best:
+    """Of two points of each row the better one: a success before a failure, then the higher score, then the first.
+
+    Args:
+        best: The points so far.
+        new: Other points.
+        done: ``(N,)`` bool, the rows that keep what they have; None for none.
+    """
+    better, success = torch.where(new.success == best.success, new.score > best.score, new.success), new.success
+    if done is not None:
+        better = better & ~done
+        success = success & better
+    every = may_look(better) and bool(better.all())
+    x_adv = new.x_adv if every else choose(better, new.x_adv, best.x_adv)
+    loss = torch.where(better, new.loss, best.loss)
+    score = loss if new.score is new.loss else torch.where(better, new.score, best.score)
+    return Best(x_adv, success | best.success, score, loss)
+
+
 def nothing(x: Tensor) -> Best:
     """The best points of rows about which nothing was asked: the clean ones."""
     worst = torch.full_like(x.flatten(1)[:, 0], -torch.inf)
@@ -174,12 +193,4 @@ class Driver:
             inside = task.threat.holds(distance, point)  # a rule keeps to bounds and mask
             success, loss = success & inside, torch.where(inside, loss, -torch.inf)
             score = torch.where(success, -distance, -torch.inf) if self.keep == "nearest" else loss
-        better = torch.where(success == best.success, score > best.score, success)
-        if done is not None:
-            better = better & ~done
-            success = success & better
-        every = may_look(better) and bool(better.all())
-        x_adv = point.detach() if every else choose(better, point.detach(), best.x_adv)
-        kept = torch.where(better, loss, best.loss)
-        scores = kept if score is loss else torch.where(better, score, best.score)
-        return Best(x_adv, success | best.success, scores, kept)
+        return merged(best, Best(point.detach(), success, score, loss), done)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advlib.acceleration import Acceleration
-from advlib.driver import LOOK_EVERY, Best, Driver, joined, judged, nothing, put, take
+from advlib.driver import LOOK_EVERY, Best, Driver, joined, judged, merged, nothing, put, take
 from advlib.evaluator import Model, Task
 from advlib.noise import Key, Noise
 from advlib.replay import leaves, mapped
@@ -42,12 +41,72 @@ def slots_for(rows: int, most: int | None) -> int:
     return slots if most is None else min(slots, most)
 
 
+class Queue:
+    """Which run begins next, and which are over.
+
+    Rows of which no run is going on come first. Where there are none, a slot would be idle, and takes the next run of a
+    row whose earlier ones are still going on. What it finds counts once those are over and have not made it needless.
+
+    Args:
+        rows: How many rows there are.
+        restarts: Runs of each.
+    """
+
+    def __init__(self, rows: int, restarts: int) -> None:
+        self._resting = dict.fromkeys(range(rows))  # rows of which no run is going on, in order, and more are to begin
+        self._going = dict.fromkeys(range(0))  # rows of which some are, and more are to begin
+        self._begun, self._ended, self._told = [0] * rows, [0] * rows, [0] * rows  # runs of each row
+        self._needed = [restarts] * rows  # up to a row's first success, if that ends it
+        self._over: dict[Run, list[Tensor]] = {}  # what they have found, until the row's earlier runs have told theirs
+
+    def begin(self) -> Run | None:
+        """The run that begins next; None where there is none."""
+        waiting = self._resting or self._going
+        if not waiting:
+            return None
+        place = next(iter(waiting))
+        del waiting[place]
+        run = (place, self._begun[place])
+        self._begun[place] += 1
+        if self._begun[place] < self._needed[place]:
+            self._going[place] = None
+        return run
+
+    def end(self, run: Run, done: bool, found: list[Tensor]) -> None:
+        """Takes what a run has found; ``done`` says that the row needs no later one."""
+        place, restart = run
+        self._over[run] = found
+        self._ended[place] += 1
+        if done:
+            self._needed[place] = min(self._needed[place], restart + 1)
+        if place in self._going:
+            if self._begun[place] >= self._needed[place]:
+                del self._going[place]
+            elif self._ended[place] == self._begun[place]:
+                del self._going[place]
+                self._resting[place] = None
+
+    def needless(self, run: Run) -> bool:
+        """Whether an earlier run of the row has made this one needless."""
+        return run[1] >= self._needed[run[0]]
+
+    def due(self) -> dict[Run, list[Tensor]]:
+        """What the next run of each row has found, where it is over."""
+        due = {
+            run: found for run, found in self._over.items() if run[1] == self._told[run[0]] and not self.needless(run)
+        }
+        for run in due:
+            del self._over[run]
+            self._told[run[0]] += 1
+        return due
+
+
 @dataclass(frozen=True)
 class AcceleratedDriver(Driver):
     """Takes the steps of the driver that it extends, recorded, and against a cheaper copy of the model.
 
-    Rules that end all rows together run in lockstep. Elsewhere a slot whose row is done takes the next one, so that
-    the batch keeps its size; its last question is asked with a gradient, as all are.
+    Rules that end all rows together run in lockstep. Elsewhere a slot whose run is over takes the next one, of another
+    row or another run of one, so that the batch keeps its size; its last question is asked with a gradient, as all are.
     """
 
     acceleration: Acceleration
@@ -117,11 +176,11 @@ class AcceleratedDriver(Driver):
     # -- rows that end one by one --------------------------------------------------------------------------
 
     def _refilled(self, rows: Tensor, restarts: int, size: int) -> Best:
-        found = nothing(self.evaluator.x[rows])
-        waiting = deque((place, 0) for place in range(len(rows)))
-        runs: list[Run | None] = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-        slots = self._begun(rows, list(range(len(runs))), 0, found)
-        slots, runs = _resized(slots, runs, list(range(len(runs))), size)
+        found, queue = nothing(self.evaluator.x[rows]), Queue(len(rows), restarts)
+        runs = [queue.begin() for _ in range(size)]
+        first = [place for place, restart in filter(None, runs) if restart == 0]
+        slots = _resized(self._begun(rows, first, 0), list(range(len(first))), size)
+        slots = self._refill(slots, rows, dict(enumerate(runs[len(first) :], len(first))))
         slots = self._advance(slots, self.evaluator.key)  # as a call: it checks what the model returns
         loop = self._loop(slots)
         while True:
@@ -129,35 +188,43 @@ class AcceleratedDriver(Driver):
             loop.advance(LOOK_EVERY)
             slots = loop.tree
             live = slots.live.tolist()
-            ended = [i for i, run in enumerate(runs) if run and not live[i]]
+            ended = {i: run for i, run in enumerate(runs) if run and not live[i]}
             if not ended:
                 continue
-            over = _rows(slots, torch.tensor(ended, device=rows.device))
-            self._count(over)
-            of = [run for run in (runs[i] for i in ended) if run]
-            places = torch.tensor([place for place, _ in of], device=rows.device)
-            found = put(places, over.best, found)
-            settled = over.best.success.tolist() if self.keep == "first" else [False] * len(of)
-            for (place, restart), done in zip(of, settled, strict=True):
-                if not done and restart + 1 < restarts:
-                    waiting.append((place, restart + 1))
-            for i in ended:
-                runs[i] = waiting.popleft() if waiting else None
-            slots = self._refill(slots, rows, [(i, run) for i in ended if (run := runs[i])], found)
+            found = self._told(
+                _rows(slots, torch.tensor(list(ended), device=rows.device)), ended.values(), queue, found
+            )
+            fresh = {i: queue.begin() for i, run in enumerate(runs) if run and (i in ended or queue.needless(run))}
+            runs = [fresh.get(i, run) for i, run in enumerate(runs)]
+            slots = self._refill(slots, rows, fresh)
             kept = [i for i, run in enumerate(runs) if run]
             if not kept:
                 return found
             if len(kept) <= len(runs) // 2:
-                slots, runs = _resized(slots, runs, kept, slots_for(len(kept), size))
+                smaller = slots_for(len(kept), size)
+                slots, runs = _resized(slots, kept, smaller), [runs[i] for i in kept] + [None] * (smaller - len(kept))
                 loop = self._loop(slots)
 
-    def _refill(self, slots: Slots, rows: Tensor, fresh: list[tuple[int, Run]], found: Best) -> Slots:
+    def _told(self, over: Slots, runs: Iterable[Run], queue: Queue, found: Best) -> Best:
+        """The best points once some runs are over, as if the runs of a row had come one after the other."""
+        parts = (*over.best, over.task.row, over.forwards, over.backwards, over.moved)
+        won = over.best.success.tolist() if self.keep == "first" else [False] * len(over.live)
+        for run, done, *ended in zip(runs, won, *(torch.split(part, 1) for part in parts), strict=True):
+            queue.end(run, done, ended)
+        while due := queue.due():
+            *best, row, forwards, backwards, moved = (torch.cat(part) for part in zip(*due.values(), strict=True))
+            self.evaluator.count(row, forwards, backwards, moved)
+            places = torch.tensor([place for place, _ in due], device=row.device)
+            found = put(places, merged(take(found, places), Best(*best)), found)
+        return found
+
+    def _refill(self, slots: Slots, rows: Tensor, fresh: dict[int, Run | None]) -> Slots:
         """The slots once some of them have begun another run."""
         size = len(slots.live)
-        by_restart = sorted(fresh, key=lambda entry: entry[1][1])
+        by_restart = sorted(((i, run) for i, run in fresh.items() if run), key=lambda entry: entry[1][1])
         for restart, group in groupby(by_restart, key=lambda entry: entry[1][1]):
             entries = list(group)
-            begun = leaves(self._begun(rows, [place for _, (place, _) in entries], restart, found))
+            begun = leaves(self._begun(rows, [place for _, (place, _) in entries], restart))
             index = torch.tensor([i for i, _ in entries], device=rows.device)
             each = iter(begun)
 
@@ -168,10 +235,10 @@ class AcceleratedDriver(Driver):
             slots = mapped(slots, placed)
         return slots
 
-    def _begun(self, rows: Tensor, places: list[int], restart: int, found: Best) -> Slots:
+    def _begun(self, rows: Tensor, places: list[int], restart: int) -> Slots:
         """Slots at the beginning of one run of some rows."""
-        index = torch.tensor(places, device=rows.device)
-        return self._started(self.evaluator.task(rows[index]), take(found, index), restart)
+        task = self.evaluator.task(rows[torch.tensor(places, device=rows.device)])
+        return self._started(task, nothing(task.x), restart)
 
     # -- one step ------------------------------------------------------------------------------------------
 
@@ -221,8 +288,7 @@ def _rows(slots: Slots, index: Tensor) -> Slots:
     )
 
 
-def _resized(slots: Slots, runs: list[Run | None], kept: list[int], size: int) -> tuple[Slots, list[Run | None]]:
+def _resized(slots: Slots, kept: list[int], size: int) -> Slots:
     """Another number of slots: those kept, and idle ones, which repeat the first and count for nothing."""
     idle = size - len(kept)
-    index = torch.tensor(kept + kept[:1] * idle, device=slots.live.device)
-    return _rows(slots, index), [runs[i] for i in kept] + [None] * idle
+    return _rows(slots, torch.tensor(kept + kept[:1] * idle, device=slots.live.device))

@@ -13,7 +13,7 @@ from advlib import L2, Linf, pgd
 from advlib.attacks.pgd import ProjectedGradient
 from advlib.oracles import ScoreOracle
 from advlib.search import search
-from advlib.slots import slots_for
+from advlib.slots import AcceleratedDriver, Queue, slots_for
 from advlib.threats.base import choose
 from tests.acceleration.traced import RECORDINGS, recorded
 from tests.laws.table import batch, build, classes, seeded
@@ -227,6 +227,95 @@ def test_bounds_that_all_rows_share():
     expected = pgd(model, x, y, threat, generator=seeded(), **settings)
     found, _ = recorded(pgd, model, x, y, threat, generator=seeded(), **settings)
     assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def begun(queue, number):
+    return [queue.begin() for _ in range(number)]
+
+
+def test_rows_come_first_of_which_no_run_is_going_on():
+    queue = Queue(3, 3)
+    assert begun(queue, 4) == [(0, 0), (1, 0), (2, 0), (0, 1)]
+    queue.end((1, 0), False, [])
+    assert begun(queue, 3) == [(1, 1), (2, 1), (0, 2)]
+    queue.end((0, 0), False, [])  # of which the second and third are going on
+    queue.end((2, 0), False, [])
+    queue.end((2, 1), False, [])
+    assert begun(queue, 3) == [(2, 2), (1, 2), None]
+    queue = Queue(2, 4)
+    begun(queue, 4)
+    queue.end((1, 0), False, [])  # of which the second is going on
+    assert queue.begin() == (0, 2)
+
+
+def test_what_runs_find_is_told_in_their_order():
+    queue = Queue(2, 3)
+    begun(queue, 6)
+    queue.end((0, 1), False, ["second"])
+    queue.end((1, 0), False, ["other"])
+    assert queue.due() == {(1, 0): ["other"]}
+    assert queue.due() == {}
+    queue.end((0, 2), False, ["third"])
+    queue.end((0, 0), False, ["first"])
+    told = [queue.due() for _ in range(4)]
+    assert told == [{(0, 0): ["first"]}, {(0, 1): ["second"]}, {(0, 2): ["third"]}, {}]
+
+
+def test_runs_after_one_that_settles_its_row_are_needless():
+    queue = Queue(1, 5)
+    begun(queue, 4)
+    queue.end((0, 3), True, ["fourth"])
+    assert queue.begin() is None  # not the fifth
+    queue.end((0, 1), True, ["second"])
+    assert [queue.needless((0, restart)) for restart in range(4)] == [False, False, True, True]
+    queue.end((0, 2), True, ["third"])  # it was too late to call it off
+    assert queue.due() == {}
+    queue.end((0, 0), False, ["first"])
+    assert [queue.due() for _ in range(3)] == [{(0, 0): ["first"]}, {(0, 1): ["second"]}, {}]
+
+
+def summed(z):
+    """Class 1 where twelve features sum to more than 6.01."""
+    lead = z.sum(1) - 6.01
+    return torch.stack([0 * lead, lead], dim=1)
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """The runs that were over at each look."""
+    seen, told = [], AcceleratedDriver._told
+
+    def watched(self, over, runs, *rest):
+        seen.append(list(runs))
+        return told(self, over, runs, *rest)
+
+    monkeypatch.setattr(AcceleratedDriver, "_told", watched)
+    return seen
+
+
+def test_idle_slots_take_the_later_runs_of_rows_that_are_left(rounds):
+    """Seven of eight rows are won at once; the eighth has eight runs to go, in eight slots."""
+    x, y = torch.full((8, 12), 0.5, dtype=torch.float64), torch.zeros(8, dtype=torch.int64)
+    x[0] = 0.1
+    settings = {"steps": 9, "keep": "first", "restarts": 8, "random_start": True}
+    expected = search(summed, x, y, Linf(0.1), ProjectedGradient(9), generator=seeded(), **settings)
+    found, _ = recorded(search, summed, x, y, Linf(0.1), ProjectedGradient(9), generator=seeded(), **settings)
+    assert expected.success.tolist() == [False] + [True] * 7
+    assert torch.equal(found.x_adv, expected.x_adv)
+    assert torch.equal(found.forwards, expected.forwards)
+    assert found.forwards[0] == 8 * 10
+    assert max(len([run for run in runs if run[0] == 0]) for runs in rounds) == 7
+
+
+def test_runs_are_called_off_when_an_earlier_one_has_won(rounds):
+    x, y = torch.full((2, 12), 0.5, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
+    x[0] = 0.3
+    rule, settings = ProjectedGradient(60, 0.01), {"steps": 60, "keep": "first", "restarts": 2}
+    expected = search(summed, x, y, Linf(0.3), rule, **settings)
+    found, _ = recorded(search, summed, x, y, Linf(0.3), rule, **settings)
+    assert expected.success.all()
+    assert torch.equal(found.forwards, expected.forwards)
+    assert rounds == [[(1, 0)], [(0, 0)]]
 
 
 def test_smaller_batches_take_over_when_few_rows_are_left():
