@@ -20,7 +20,7 @@ Bounds = tuple["float | Tensor", "float | Tensor"]
 
 def tensor_like(value: float | Tensor, like: Tensor) -> Tensor:
     """A number or tensor as a tensor with the dtype and device of ``like``, rounded once, to that dtype."""
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):  # a tuple, since the compiler of torch 2.6 cannot trace a union
         return like.new_full((), value)  # written on the device: a copy from the host would wait for it
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
