@@ -54,7 +54,7 @@ class Queue:
 
     def __init__(self, rows: int, restarts: int) -> None:
         self._resting = dict.fromkeys(range(rows))  # rows of which no run is going on, in order, and more are to begin
-        self._going = dict.fromkeys(range(0))  # rows of which some are, and more are to begin
+        self._going: dict[int, None] = {}  # rows of which some are, in order, and more are to begin
         self._begun, self._ended, self._told = [0] * rows, [0] * rows, [0] * rows  # runs of each row
         self._needed = [restarts] * rows  # up to a row's first success, if that ends it
         self._over: dict[Run, list[Tensor]] = {}  # what they have found, until the row's earlier runs have told theirs
