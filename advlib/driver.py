@@ -52,15 +52,21 @@ def merged(best: Best, new: Best, done: Tensor | None = None) -> Best:
         new: Other points.
         done: ``(N,)`` bool, the rows that keep what they have; None for none.
     """
-    better, success = torch.where(new.success == best.success, new.score > best.score, new.success), new.success
+    better = torch.where(new.success == best.success, new.score > best.score, new.success)
+    return replaced(best, new, better, done)
+
+
+def replaced(best: Best, new: Best, better: Tensor, done: Tensor | None = None) -> Best:
+    """The points so far, but on the rows that are ``better``, ``(N,)`` bool, and not ``done``: there the new ones."""
     if done is not None:
         better = better & ~done
-        success = success & better
-    every = may_look(better) and bool(better.all())
-    x_adv = new.x_adv if every else choose(better, new.x_adv, best.x_adv)
+    many = int(better.sum()) if may_look(better) else None
+    if many == 0:
+        return best
+    x_adv = new.x_adv if many == len(better) else choose(better, new.x_adv, best.x_adv)
     loss = torch.where(better, new.loss, best.loss)
     score = loss if new.score is new.loss else torch.where(better, new.score, best.score)
-    return Best(x_adv, success | best.success, score, loss)
+    return Best(x_adv, best.success | (better & new.success), score, loss)
 
 
 def nothing(x: Tensor) -> Best:
@@ -122,7 +128,7 @@ class Driver:
                 told = feedback.candidate or feedback
                 if self.trace is not None:
                     self.trace(Trace(restart, step, task.row, told.loss, told.success))
-                best = self._judge(best, judged(state), told, task, done)
+                best = self._judge(best, told, done)
                 state = self.rule.update(state, feedback, task, noise)
                 del feedback, told  # its gradients would be held through the next forward pass
                 finished = self.rule.finished(state)
@@ -133,9 +139,10 @@ class Driver:
                 done = finished if done is None else done | finished
                 if not self._may_look(step):
                     continue
-                left, done = (~done).nonzero().squeeze(1), None
-                if len(left) == len(finished):
+                if not bool(done.any()):
+                    done = None
                     continue
+                left, done = (~done).nonzero().squeeze(1), None
                 shelf = put(place, best, shelf)
                 if len(left) == 0:
                     return shelf
@@ -179,18 +186,20 @@ class Driver:
         feedback = self._ask(point, task, 0, noise, self.evaluator.feedback)
         if self.trace is not None:
             self.trace(Trace(int(noise.restart), self.steps, task.row, feedback.loss, feedback.success))
-        return self._judge(best, point, feedback, task, done)
+        return self._judge(best, feedback, done)
 
-    def _judge(self, best: Best, point: Tensor, feedback: Feedback, task: Task, done: Tensor | None) -> Best:
+    def _judge(self, best: Best, feedback: Feedback, done: Tensor | None) -> Best:
         """The better of the best so far and the point just asked about, row by row."""
         if self.keep == "last":
-            return best._replace(x_adv=point)
+            return best._replace(x_adv=feedback.point)
         loss = torch.nan_to_num(feedback.loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
-        success = feedback.success
-        score = loss
-        if self.keep == "nearest" or self.rule.wanders:
-            distance = task.threat.distance(point, task.x)
-            inside = task.threat.holds(distance, point)  # a rule keeps to bounds and mask
-            success, loss = success & inside, torch.where(inside, loss, -torch.inf)
-            score = torch.where(success, -distance, -torch.inf) if self.keep == "nearest" else loss
-        return merged(best, Best(point.detach(), success, score, loss), done)
+        point, success = feedback.point.detach(), feedback.success
+        if self.keep == "nearest" or self.rule.wanders:  # a rule keeps to bounds and mask
+            inside = feedback.task.threat.holds(feedback.distance, point)
+            success = success & inside
+
+            if self.keep == "nearest":
+                score = -feedback.distance
+                return replaced(best, Best(point, success, score, loss), success & (score > best.score), done)
+            loss = torch.where(inside, loss, -torch.inf)
+        return merged(best, Best(point, success, loss, loss), done)

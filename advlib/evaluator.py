@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -58,10 +59,11 @@ def _reached(feedback: Feedback) -> Tensor:
 class Feedback:
     """What the model said about the points it was asked."""
 
+    point: Tensor  # (N, ...) where it was asked
+    task: Task
     values: tuple[Tensor, ...]  # (N,) one per objective
     gradients: tuple[Tensor, ...]  # (N, ...) one per objective, finite; none if only values were asked for
     logits: Tensor  # (N, C)
-    y: Tensor  # (N,) true classes, or the wanted ones if targeted
     forwards: int = 1  # passes that each row took
     backwards: int = 0
     targeted: bool = False
@@ -72,13 +74,18 @@ class Feedback:
     def reached(self) -> Tensor:
         """Whether the class is left, or the wanted one reached, ``(N,)`` bool; never where a logit is NaN."""
         highest, prediction = self.logits.max(1)  # the highest of a row with a NaN is NaN
-        reached = prediction == self.y if self.targeted else prediction != self.y
+        reached = prediction == self.task.y if self.targeted else prediction != self.task.y
         return reached & (highest == highest)
 
     @cached_property
     def success(self) -> Tensor:
         """Whether the goal is reached as the rule sees it, ``(N,)`` bool."""
         return self.judge(self)
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """How far the points are from ``x`` in the threat model's norm, ``(N,)``."""
+        return self.task.threat.distance(self.point, self.task.x)
 
     @property
     def moved(self) -> Tensor:
@@ -303,7 +310,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         gradients = tuple(_finite(gradient) for gradient in estimate.gradients)
         logits = self.logits_of(estimate.output).detach()
         passes = (estimate.forwards, estimate.backwards)
-        return Feedback(estimate.values, gradients, logits, task.y, *passes, self.targeted, judge)
+        return Feedback(points, task, estimate.values, gradients, logits, *passes, self.targeted, judge)
 
     def count(self, row: Tensor, forwards: Tensor, backwards: Tensor, moved: Tensor) -> None:
         """Counts what was asked by :meth:`answer`, row by row.
@@ -371,7 +378,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
 def _finite(gradient: Tensor) -> Tensor:
     """The gradient with zeros for NaN, and numbers for infinities whose differences are finite too."""
     # a sum reads each number once and writes none; elsewhere a look at it would wait for the device
-    if may_look(gradient) and bool(gradient.sum().isfinite()):
+    if may_look(gradient) and math.isfinite(gradient.sum().item()):
         return gradient
     most = torch.finfo(gradient.dtype).max / 2
     return torch.nan_to_num(gradient, 0.0, most, -most)

@@ -166,8 +166,9 @@ class AcceleratedDriver(Driver):
             loop.advance(self.steps - 1)
             slots = loop.tree
         self._count(slots)
-        point = judged(slots.state).clone()  # the next recorded run is written over this one
-        return self._concluded(slots.best, point, task, noise, None)
+        # the next recorded run is written over this one
+        best, point = Best(*(part.clone() for part in slots.best)), judged(slots.state).clone()
+        return self._concluded(best, point, task, noise, None)
 
     def _loop(self, slots: Slots) -> Any:
         by = (self.rule, self.steps, self.keep)
@@ -255,7 +256,7 @@ class AcceleratedDriver(Driver):
         noise = Noise(key, task.row, slots.restart, slots.step + 1)
         feedback = self._question(state, task, noise, self.evaluator.answer)
         told = feedback.candidate or feedback
-        best = self._judge(best, judged(state), told, task, ~live)
+        best = self._judge(best, told, ~live)
         state = self.rule.update(state, feedback, task, noise)
         finished = self.rule.finished(state)
         done = slots.step == self.steps  # this question was about the last point

@@ -90,7 +90,7 @@ class CarliniWagner(Rule[Any]):
 
     def _judged(self, s: Any, feedback: Feedback, task: Task) -> Any:
         """The state after the answer."""
-        distance = task.threat.distance(s.query, task.x)
+        distance = feedback.distance
         nearer = feedback.success & (distance < s.distance)
         return s._replace(best=choose(nearer, s.query, s.best), distance=torch.where(nearer, distance, s.distance))
 

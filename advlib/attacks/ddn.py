@@ -14,6 +14,7 @@ from advlib.noise import Noise
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L2, Threat
 from advlib.threats.base import clamp, column
+from advlib.threats.l2 import norm
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,11 +52,11 @@ class DecoupledNorm(Rule[DDNState]):
 
     def update(self, state: DDNState, feedback: Feedback, task: Task, noise: Noise) -> DDNState:
         x, threat = task.x, task.threat
-        length = _LAST_LENGTH + (1 - _LAST_LENGTH) * (1 + torch.cos(math.pi * state.step / self.steps)) / 2
+        length = _LAST_LENGTH + (1 - _LAST_LENGTH) * (1 + torch.cos(math.pi / self.steps * state.step)) / 2
         change = self.gamma * length
         radius = state.radius * torch.where(feedback.success, 1 - change, 1 + change)
         moved = torch.addcmul(state.query, column(length, x), threat.steepest(feedback.gradient))
-        share = radius / threat.distance(moved, x).clamp_min(torch.finfo(x.dtype).tiny)
+        share = radius / norm((moved - x).flatten(1)).squeeze(1).clamp_min(torch.finfo(x.dtype).tiny)
         query = torch.lerp(x, moved, column(share, x))
         return DDNState(clamp(query, *threat.limits(x)), radius, state.step + 1)
 

@@ -96,7 +96,7 @@ class ElasticNet(Rule[EADState]):
 
     def _judged(self, s: EADState, feedback: Feedback, task: Task) -> EADState:
         """The state after the answer."""
-        distance = task.threat.distance(s.query, task.x)
+        distance = feedback.distance
         nearer = feedback.success & (distance < s.distance)
         best, distance = choose(nearer, s.query, s.best), torch.where(nearer, distance, s.distance)
         late = 2 * s.step >= self.per_round  # a round begins at a success, which says nothing of its c

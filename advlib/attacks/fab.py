@@ -97,7 +97,7 @@ class FastAdaptiveBoundary(Rule[FABState]):
 
     def _judged(self, s: FABState, feedback: Feedback, task: Task, lead_at_x: Tensor) -> FABState:
         """The state after the answer: a nearer success, or a point of the final search that falls short."""
-        length, lead, success = task.threat.distance(s.query, task.x), feedback.loss, feedback.success
+        length, lead, success = feedback.distance, feedback.loss, feedback.success
         nearer = success & (length < s.distance)
         final = self._searches(s)
         return FABState(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from advlib.attacks.boundaries import steepness
+from advlib.kernels.looks import may_look
 from advlib.losses import Loss
 from advlib.noise import Noise
 from advlib.rules import varied
@@ -17,6 +18,7 @@ from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L2, Linf, Threat
 from advlib.threats.base import clamp, column
 from advlib.threats.l1 import movable
+from advlib.threats.l2 import norm
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,15 +66,16 @@ class FastMinimumNorm(Rule[FMNState]):
 
     def update(self, state: FMNState, feedback: Feedback, task: Task, noise: Noise) -> FMNState:
         s, x, threat = state, task.x, task.threat
-        distance = threat.distance(s.query, x)
-        nearest = torch.minimum(s.nearest, torch.where(feedback.success, distance, torch.inf))
-        decay = (1 + torch.cos(math.pi * s.step / self.steps)) / 2
+        nearest = torch.minimum(s.nearest, torch.where(feedback.success, feedback.distance, torch.inf))
+        decay = (1 + torch.cos(math.pi / self.steps * s.step)) / 2
         gamma = _LAST_GAMMA + (self.gamma - _LAST_GAMMA) * decay
-        # beyond, since from a point just short of the boundary the next would be just short of it again
-        boundary = (1 + gamma) * (distance + boundary_distance(feedback, task) / s.width)
         # a point as far as the nearest success would be a second one, and rounding would choose between the two
-        needed = torch.minimum(s.radius, nearest)
-        smaller, larger = (1 - gamma) * needed, torch.where(nearest.isinf(), boundary, (1 + gamma) * s.radius)
+        needed, far = torch.minimum(s.radius, nearest), nearest == torch.inf
+        smaller, larger = (1 - gamma) * needed, (1 + gamma) * s.radius
+        if not may_look(far) or bool(far.any()):
+            # beyond, since from a point just short of the boundary the next would be just short of it again
+            boundary = (1 + gamma) * (feedback.distance + boundary_distance(feedback, task) / s.width)
+            larger = torch.where(far, boundary, larger)
         if isinstance(threat, L0):  # a count grows by one at least
             larger = torch.maximum(larger, s.radius + 1)
         radius = torch.nan_to_num(torch.where(feedback.success, smaller, larger))  # a model may return NaN
@@ -88,7 +91,7 @@ class FastMinimumNorm(Rule[FMNState]):
             return threat.resized(radius).project(moved, x)
         # ends as near as the projection, which takes longer than a small model's pass
         boxed = clamp(moved, *threat.limits(x))
-        share = radius / threat.distance(boxed, x).clamp_min(torch.finfo(x.dtype).tiny)
+        share = radius / norm((boxed - x).flatten(1)).squeeze(1).clamp_min(torch.finfo(x.dtype).tiny)
         return torch.lerp(x, boxed, column(share.clamp_max(1), x))
 
     def _direction(self, gradient: Tensor, point: Tensor, threat: Threat) -> Tensor:

@@ -29,4 +29,4 @@ def may_wait() -> bool:
 
 def may_look(value: Tensor) -> bool:
     """Whether a look at values is free: on a CPU it waits for nothing."""
-    return value.device.type == "cpu" and may_wait()
+    return value.is_cpu and may_wait()

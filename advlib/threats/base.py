@@ -49,15 +49,20 @@ def clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """``torch.where`` with one condition per row, in a quarter of its time on a CPU."""
-    wide = column(condition, yes)
     if yes.ndim > 1 and may_look(condition):
         index = condition.nonzero().squeeze(1)
         if 4 * len(index) < len(condition):
             return no.index_copy(0, index, yes[index])
-        chosen = torch.lerp(no, yes, wide.to(yes.dtype))  # exactly one or the other, where both are finite
-        if bool(chosen.sum().isfinite()):
-            return chosen
-    return torch.where(wide, yes, no)
+    return blend(column(condition.to(yes.dtype), yes), yes, no)
+
+
+def blend(share: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """``yes`` where ``share`` is 1 and ``no`` where it is 0, as ``torch.where``, in half of its time on a CPU."""
+    if may_look(share):
+        blended = torch.lerp(no, yes, share)  # exactly one or the other, where both are finite
+        if math.isfinite(blended.sum().item()):
+            return blended
+    return torch.where(share > 0, yes, no)
 
 
 @dataclass(frozen=True)
@@ -329,7 +334,7 @@ def room(grad: Tensor, x: Tensor, box: tuple[Tensor, Tensor]) -> Tensor:
     """How far each feature may move from ``x`` along the sign of ``grad`` before it meets the box."""
     low, high = box
     way = torch.copysign(torch.ones((), dtype=grad.dtype, device=grad.device), grad)  # a fourth of torch.where's time
-    return torch.maximum(way * (high - x), way * (low - x))
+    return torch.maximum((high - x).mul_(way), (low - x).mul_(way))
 
 
 def normalized(grad: Tensor) -> Tensor:

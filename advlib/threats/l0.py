@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
-from advlib.threats.base import Threat, clamp, normalized, room, tensor_like
+from advlib.threats.base import Threat, blend, clamp, normalized, room, tensor_like
 from advlib.threats.l1 import check_sparsity, largest
 from advlib.threats.reach import by_order
 
@@ -49,25 +50,36 @@ class L0(Threat):
         return values.sum(1).flatten(1)
 
     def _keep(self, gain: Tensor, like: Tensor) -> Tensor:
-        """True on the features of the ``eps`` units with the largest ``gain``, ``(N, units)``; like ``like``."""
+        """1 at the features of the ``eps`` units with the largest ``gain``, 0 elsewhere.
+
+        Args:
+            gain: ``(N, units)`` non-negative, zero only where it makes no difference whether the unit is kept.
+            like: ``(N, ...)`` what the result broadcasts against.
+        """
         units = gain.shape[1]
-        kept = self.radius(like).flatten(1).floor().clamp_max(units).expand(len(gain), 1)
-        count = int(kept.max().item()) if may_look(kept) and len(kept) else units
-        largest = torch.cat([torch.full_like(gain[:, :1], torch.inf), gain.topk(count, dim=1).values], 1)
-        last = largest.gather(1, kept.long())  # what the last unit that is kept gains
-        keep = gain >= last
-        if not may_look(kept) or bool((keep.sum(1, keepdim=True) > kept).any()):
-            above, equal = gain > last, gain == last
-            left = kept - above.sum(1, keepdim=True)
-            keep = above | (equal & (equal.cumsum(1) <= left))  # of equal gains the first, whatever the batch
+        kept = self.radius(like).flatten(1).floor().clamp_max(units).expand(len(gain), 1).long()
+        count = min(int(kept.max()) + 1, units) if may_look(kept) and len(kept) else units
+        values, index = gain.topk(count, dim=1)
+        chosen = (torch.arange(count, device=gain.device) < kept).to(gain)
+        keep = torch.zeros_like(gain).scatter_(1, index, chosen)
+        ends = functional.pad(values, (1, 1))
+        last, following = ends.gather(1, kept), ends.gather(1, kept + 1)
+        tied = ((last == following) & (last > 0)).squeeze(1)
+        rows = tied.nonzero().squeeze(1) if may_look(tied) else torch.arange(len(gain), device=gain.device)
+        if len(rows):
+            keep = keep.index_copy(0, rows, _first_of_equals(gain[rows], following[rows], kept[rows]))
         return keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         boxed = clamp(x_adv, *self.box(x))
-        # what keeping a feature saves in squared distance: zero where nothing changed
-        wanted, possible = (x_adv - x).double(), (boxed - x).double()  # float32 squares under- and overflow
-        gain = possible * (2 * wanted - possible)
-        return torch.where(self._keep(self._counted(gain), x), boxed, x)
+        wanted, possible = (x_adv - x).abs_(), (boxed - x).abs_()
+        # the root of what keeping a feature saves in squared distance, which would under- and overflow
+        gain = possible.sqrt().mul_(torch.sub(wanted, possible, alpha=0.5).sqrt_())
+        if self.per_pixel:
+            highest = gain.amax(1, keepdim=True)
+            share = gain / highest.clamp_min(torch.finfo(gain.dtype).tiny)
+            gain = highest * torch.linalg.vector_norm(share, dim=1, keepdim=True)
+        return blend(self._keep(self._counted(gain), x), boxed, x)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
         if x_adv is not None:  # a feature at its bound keeps its gradient, by which the projection ranks it
@@ -80,7 +92,7 @@ class L0(Threat):
         if may_wait() and not bool(change.isfinite().all()):
             raise ValueError("a linear function has no maximum over L0 without bounds: give bounds=(low, high)")
         keep = self._keep(self._counted(change * normalized(grad)), x)
-        return torch.where(keep, clamp(x + change, *self.box(x)), x)
+        return blend(keep, clamp(x + change, *self.box(x)), x)
 
     def _least_change(self, magnitude: Tensor, capacity: Tensor, rise: Tensor) -> Tensor:
         gain = self._counted(magnitude * capacity)
@@ -118,7 +130,7 @@ class L0(Threat):
         if self.per_pixel:  # one draw per pixel, not a sum over its channels
             pixel = noise.stream(1).uniform(order)
             order = torch.where(order > 0, 1 + pixel, 0)
-        return torch.where(self._keep(order, x), value, x)
+        return blend(self._keep(order, x), value, x)
 
     def changed(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Features that count as changed, ``(N, ...)`` bool: with ``per_pixel``, all those of a changed pixel."""
@@ -133,3 +145,10 @@ class L0(Threat):
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         return tensor_like(self.eps, x_adv)  # a count: nothing is rounded
+
+
+def _first_of_equals(gain: Tensor, following: Tensor, kept: Tensor) -> Tensor:
+    """1 at the ``kept`` largest of each row, of equal ones the first, 0 elsewhere; ``following`` is the next largest."""
+    above, equal = gain > following, gain == following
+    left = kept - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= left))).to(gain)

@@ -21,8 +21,10 @@ def movable(threat: Threat, grad: Tensor, x_adv: Tensor | None) -> Tensor:
     """``grad`` with zeros where a feature at ``x_adv`` has no room, beyond rounding, to move along it."""
     if x_adv is None:
         return grad
-    left = room(grad, x_adv, threat.limits(x_adv)) - rounding(x_adv)
-    return grad * left.clamp_min(0).sign()  # in a fourth of the time that a comparison takes
+    least = rounding(x_adv).clamp_min(torch.finfo(x_adv.dtype).tiny)
+    ahead = clamp(torch.addcmul(x_adv, grad.sign(), least, value=2), *threat.limits(x_adv))
+    left = (ahead - x_adv).abs_() - least  # room takes longer
+    return grad * left.clamp_min_(0).sign_()  # in a fourth of the time that a comparison takes
 
 
 def largest(grad: Tensor, share: float) -> Tensor:

@@ -240,7 +240,7 @@ def test_a_row_without_a_pair_stays_where_it_is_and_is_done():
     task = Task(x, torch.tensor([0, 0]), None, L0(4).at(x), torch.arange(2))
     gradient = torch.tensor([[0.0, 0, 0, 0], [1, 2, 3, 4]], dtype=torch.float64)
     state = rule.start(task, x, Noise(Key(), task.row))
-    feedback = Feedback((x[:, 0], x[:, 0]), (gradient, gradient), x, task.y)
+    feedback = Feedback(x, task, (x[:, 0], x[:, 0]), (gradient, gradient), x)
     state = rule.update(state, feedback, task, Noise(Key(), task.row))
     assert state.query.tolist() == [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]
     assert rule.finished(state).tolist() == [True, False]

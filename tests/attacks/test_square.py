@@ -130,7 +130,7 @@ def proposal(threat, x, best, chosen, share, steps=None, step=0.0):
     with Evaluator(flat, x, torch.zeros(rows, dtype=torch.int64), threat) as evaluator:
         task = evaluator.task()
         low = torch.zeros(rows, dtype=torch.float64)
-        feedback = Feedback((low - 2,), (), flat(x), task.y)
+        feedback = Feedback(x, task, (low - 2,), (), flat(x))
         noise = Noise(evaluator.key, task.row)
         start = rule.start(task, torch.full_like(x, 9.0), noise)
         state = start._replace(best=best, loss=low, step=low + step, chance=before(chosen).expand(rows, -1))
@@ -155,7 +155,7 @@ def test_numbers_are_those_of_the_minimal_standard_generator():
     with Evaluator(flat, x, torch.zeros(1, dtype=torch.int64), Linf(0.1)) as evaluator:
         task = evaluator.task()
         noise = Noise(evaluator.key, task.row)
-        state, feedback = rule.start(task, x, noise), Feedback((torch.zeros(1),), (), flat(x), task.y)
+        state, feedback = rule.start(task, x, noise), Feedback(x, task, (torch.zeros(1),), (), flat(x))
         state = state._replace(chance=torch.ones_like(state.chance))
         for _ in range(10_000):
             state = rule.update(state, feedback, task, noise)
@@ -196,7 +196,7 @@ def test_windows_shrink_at_the_times_of_their_shares():
         task = evaluator.task()
         noise = Noise(evaluator.key, task.row)
         state = rule.start(task, x, noise)._replace(step=step)
-        feedback = Feedback((step - 2,), (), flat(x), task.y)
+        feedback = Feedback(x, task, (step - 2,), (), flat(x))
         query = rule.update(state, feedback, task, noise).query
     height, width = sides(rule.shares(step), 20, 20, odd=False)
     assert torch.equal((query != x).flatten(1).sum(1), (height * width).long())
