@@ -156,13 +156,15 @@ def search(
                 f"{type(rule).__name__} left the threat model on {int((~inside).sum())} of {len(x)} rows: a rule "
                 "must bring its query back with task.threat.project(query, task.x)"
             )
+        # the clean rows are the caller's: a result must not change with them
+        x_adv = best.x_adv.clone() if best.x_adv.data_ptr() == evaluator.x.data_ptr() else best.x_adv
         judged = keep != "last"
         return evaluator.concluded(
             SearchResult(
-                best.x_adv,
+                x_adv,
                 best.success if judged else None,
                 best.loss if judged else None,
-                evaluator.threat.distance(best.x_adv, evaluator.x),
+                evaluator.threat.distance(x_adv, evaluator.x),
                 evaluator.forwards,
                 evaluator.backwards,
             )

@@ -148,7 +148,7 @@ class L0(Threat):
 
 
 def _first_of_equals(gain: Tensor, following: Tensor, kept: Tensor) -> Tensor:
-    """1 at the ``kept`` largest of each row, of equal ones the first, 0 elsewhere; ``following`` is the next largest."""
+    """1 at the ``kept`` largest of each row, of equal ones the first, else 0; ``following`` is the next largest."""
     above, equal = gain > following, gain == following
     left = kept - above.sum(1, keepdim=True)
     return (above | (equal & (equal.cumsum(1) <= left))).to(gain)
