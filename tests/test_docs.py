@@ -229,6 +229,7 @@ def test_update_traces_as_one_graph(victim, sketches, name):
             return rule.objectives(output, of, evaluator.loss)
 
         feedback = evaluator.feedback(state.query, task, objectives, 1, noise)
+        assert feedback.distance.shape == task.y.shape  # the driver has judged by it before it updates
         traced = torch.compile(rule.update, fullgraph=True, backend="eager")(state, feedback, task, noise)
         for a, b in zip(traced, rule.update(state, feedback, task, noise), strict=True):
             torch.testing.assert_close(a, b)
