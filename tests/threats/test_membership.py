@@ -7,6 +7,7 @@ import torch
 from threat_problems import ALL, DTYPES, make
 
 from advlib.threats import L0, L1, L2, Linf
+from advlib.threats.l2 import norm as length_of
 
 X = [[0.5, 0.5, 0.5, 0.5], [0.25, 0.5, 0.0, 1.0]]
 X_ADV = [[0.5, 0.25, 0.5, 0.625], [0.25, 0.5, 0.0, 0.0]]  # the largest change is negative
@@ -178,3 +179,9 @@ def test_distances_are_summed_in_double_precision(norm):
     delta = torch.rand(100, 3072, generator=torch.Generator().manual_seed(0))
     expected = torch.linalg.vector_norm(delta.double(), ord=norm.p, dim=1).float()
     assert torch.equal(norm(1.0).distance(delta, torch.zeros_like(delta)), expected)
+
+
+def test_a_norm_does_not_depend_on_the_other_rows():
+    """Rows at zero, whose squares may have underflowed, are summed another way."""
+    rows = torch.rand(50, 3072, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(length_of(torch.cat([rows, torch.zeros(1, 3072)]))[:50], length_of(rows))
