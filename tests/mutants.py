@@ -411,7 +411,6 @@ MUTANTS = [
     ),
     Mutant("threats/l2.py", "torch.where(square == 0, 1, square + 0 * square)", "square", "tests/threats"),
     Mutant("threats/l2.py", "square + 0 * square", "square", "tests/kernels/test_steps.py"),
-    Mutant("threats/l2.py", "-exponent.clamp(-most, most)", "-exponent", "tests/threats"),
     Mutant(
         "threats/l1.py",
         "rounding(x_adv).clamp_min(torch.finfo(x_adv.dtype).tiny)",

@@ -42,7 +42,7 @@ def _squared(flat: Tensor) -> Tensor:
 
 def _halved(grad: Tensor) -> Tensor:
     """Each row halved or doubled until its largest entry is about 1: no square under- or overflows, no bit changes."""
-    most = math.frexp(torch.finfo(grad.dtype).max)[1] - 2
+    most = math.frexp(torch.finfo(grad.dtype).max)[1] - 2  # older torch multiplies by the power, which must be finite
     _, exponent = torch.frexp(grad.flatten(1).abs().amax(1))
     return torch.ldexp(grad, column(-exponent.clamp(-most, most), grad))
 
