@@ -197,7 +197,6 @@ class Driver:
         if self.keep == "nearest" or self.rule.wanders:  # a rule keeps to bounds and mask
             inside = feedback.task.threat.holds(feedback.distance, point)
             success = success & inside
-
             if self.keep == "nearest":
                 score = -feedback.distance
                 return replaced(best, Best(point, success, score, loss), success & (score > best.score), done)

@@ -60,14 +60,16 @@ class L0(Threat):
         kept = self.radius(like).flatten(1).floor().clamp_max(units).expand(len(gain), 1).long()
         count = min(int(kept.max()) + 1, units) if may_look(kept) and len(kept) else units
         values, index = gain.topk(count, dim=1)
-        chosen = (torch.arange(count, device=gain.device) < kept).to(gain)
-        keep = torch.zeros_like(gain).scatter_(1, index, chosen)
         ends = functional.pad(values, (1, 1))
-        last, following = ends.gather(1, kept), ends.gather(1, kept + 1)
-        tied = ((last == following) & (last > 0)).squeeze(1)
-        rows = tied.nonzero().squeeze(1) if may_look(tied) else torch.arange(len(gain), device=gain.device)
-        if len(rows):
-            keep = keep.index_copy(0, rows, _first_of_equals(gain[rows], following[rows], kept[rows]))
+        following = ends.gather(1, kept + 1)  # what the first unit gains that is not kept
+        if may_look(kept):
+            keep = torch.zeros_like(gain).scatter_(1, index, (torch.arange(count) < kept).to(gain))
+            tied = (ends.gather(1, kept) == following) & (following > 0)
+            rows = tied.squeeze(1).nonzero().squeeze(1)
+            if len(rows):
+                keep.index_copy_(0, rows, _first_of_equals(gain[rows], following[rows], kept[rows]))
+        else:
+            keep = _first_of_equals(gain, following, kept)
         return keep.reshape(len(like), 1, *like.shape[2:]) if self.per_pixel else keep.reshape(like.shape)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
