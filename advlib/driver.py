@@ -60,10 +60,10 @@ def replaced(best: Best, new: Best, better: Tensor, done: Tensor | None = None) 
     """The points so far, but on the rows that are ``better``, ``(N,)`` bool, and not ``done``: there the new ones."""
     if done is not None:
         better = better & ~done
-    many = int(better.sum()) if may_look(better) else None
+    many = better.count_nonzero().item() if may_look(better) else None
     if many == 0:
         return best
-    x_adv = new.x_adv if many == len(better) else choose(better, new.x_adv, best.x_adv)
+    x_adv = new.x_adv if many == better.numel() else choose(better, new.x_adv, best.x_adv)
     loss = torch.where(better, new.loss, best.loss)
     score = loss if new.score is new.loss else torch.where(better, new.score, best.score)
     return Best(x_adv, best.success | (better & new.success), score, loss)
@@ -161,7 +161,7 @@ class Driver:
 
     def _may_look(self, step: int) -> bool:
         """Whether to look at which rows are done: always on a CPU, now and then where a look costs a wait."""
-        return self.evaluator.x.device.type == "cpu" or step % LOOK_EVERY == LOOK_EVERY - 1
+        return self.evaluator.x.is_cpu or step % LOOK_EVERY == LOOK_EVERY - 1
 
     def _question(self, state: Any, task: Task, noise: Noise, ask: Callable[..., Feedback]) -> Feedback:
         """What the model says where the rule wants to know it."""
@@ -195,10 +195,13 @@ class Driver:
         loss = torch.nan_to_num(feedback.loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
         point, success = feedback.point.detach(), feedback.success
         if self.keep == "nearest" or self.rule.wanders:  # a rule keeps to bounds and mask
-            inside = feedback.task.threat.holds(feedback.distance, point)
-            success = success & inside
+            threat, x = feedback.task.threat, feedback.task.x
             if self.keep == "nearest":
                 score = -feedback.distance
-                return replaced(best, Best(point, success, score, loss), success & (score > best.score), done)
-            loss = torch.where(inside, loss, -torch.inf)
+                nearer = success & (score > best.score)
+                if not threat.endless:
+                    nearer = nearer & threat.holds(point, x)
+                return replaced(best, Best(point, nearer, score, loss), nearer, done)
+            inside = threat.holds(point, x)
+            success, loss = success & inside, torch.where(inside, loss, -torch.inf)
         return merged(best, Best(point, success, loss, loss), done)

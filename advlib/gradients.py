@@ -35,11 +35,11 @@ class GradientSource(Protocol):
     def __call__(self, ask: Ask, x: Tensor, noise: Noise, /) -> Estimate: ...
 
 
-def _gradient(value: Tensor, x: Tensor, retain: bool) -> Tensor:
+def _gradient(value: Tensor, x: Tensor, ones: Tensor, retain: bool) -> Tensor:
     """The gradient of each row's value with respect to that row; zeros where no path leads to ``x``."""
     if not value.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=retain, allow_unused=True)
+    (gradient,) = torch.autograd.grad(value, x, ones.to(value.dtype), retain_graph=retain, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
 
 
@@ -48,15 +48,15 @@ def autograd(ask: Ask, x: Tensor, noise: Noise) -> Estimate:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         output, values = ask(x)
-    last, forwards = len(values) - 1, 1
+    last, forwards, ones = len(values) - 1, 1, torch.ones_like(values[0])
     try:
-        gradients = tuple(_gradient(value, x, retain=i < last) for i, value in enumerate(values))
+        gradients = tuple(_gradient(value, x, ones, retain=i < last) for i, value in enumerate(values))
     except RuntimeError as error:
         if "donated" not in str(error):
             raise
         # the graph of a compiled model can be walked only once: one forward pass for each objective
         with torch.enable_grad():
-            gradients = tuple(_gradient(ask(x)[1][i], x, retain=False) for i in range(len(values)))
+            gradients = tuple(_gradient(ask(x)[1][i], x, ones, retain=False) for i in range(len(values)))
         forwards += len(values)
     return Estimate(_detached(output), tuple(v.detach() for v in values), gradients, forwards, len(values))
 
@@ -175,5 +175,5 @@ def jacobian(model: Callable[[Tensor], Tensor], x: Tensor, classes: Tensor) -> T
         classes = classes.clone().expand(len(x), -1)
         x = x.detach().clone().requires_grad_()
         values = model(x).gather(1, classes).unbind(1)
-        last = len(values) - 1
-        return torch.stack([_gradient(value, x, retain=i < last) for i, value in enumerate(values)], dim=1)
+        last, ones = len(values) - 1, torch.ones_like(values[0])
+        return torch.stack([_gradient(value, x, ones, retain=i < last) for i, value in enumerate(values)], dim=1)

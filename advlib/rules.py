@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -77,6 +78,18 @@ class Trace(NamedTuple):
     row: Tensor  # (n,) indices of the rows still running
     loss: Tensor  # (n,)
     success: Tensor  # (n,) bool
+
+
+def updates(noise: Noise, like: Tensor) -> float | Tensor:
+    """How many updates a run has made before this one, ``(N,)``, or a number where all rows have made as many."""
+    made = noise.step - 1
+    return made.to(like.dtype) if isinstance(made, Tensor) else made
+
+
+def cosine(made: float | Tensor, steps: int) -> Any:
+    """What falls along half a cosine from 1, where no update has been made, to 0 after ``steps`` of them."""
+    angle = math.pi / steps * made
+    return (1 + (torch.cos(angle) if isinstance(angle, Tensor) else math.cos(angle))) / 2
 
 
 def varied(length: Tensor, restart: int | Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 The libraries take turns, one of each per round in a shuffled order, and each runs the same algorithm with the same
 number of passes on the same images, all of which the network gets right. A time is the processor's, over the backward
-passes that the attack asked for; a ratio is that of advlib's time to adv-lib's in the same round.
+passes that the attack asked for; a ratio is that of advlib's time to adv-lib's in the same round. "whole" is the ratio
+of the whole attacks' times: another one only where attacks end early, and small batches make each gradient dearer.
 
     python benchmarks/minimum_norm_time.py --zoo MODELS --data DATA --threads 1 --steady-memory
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import common
 import minimum_norm
@@ -52,36 +54,40 @@ PAIRS: dict[str, tuple[tuple[str, ...], Run, Run]] = {  # norms, advlib's, adv-l
 }
 
 
-def per_gradient(run: Run, model: nn.Module, x: Tensor, y: Tensor, norm: str) -> float:
-    """Milliseconds of processor time per row and backward pass."""
+def timed(run: Run, model: nn.Module, x: Tensor, y: Tensor, norm: str) -> tuple[float, int]:
+    """Milliseconds of processor time, and backward passes of a row."""
     counted = Counted(model).eval()
     torch.manual_seed(0)
     start = time.process_time()
     run(counted, x, y, norm)
-    return 1000 * (time.process_time() - start) / counted.backwards
+    return 1000 * (time.process_time() - start), counted.backwards
 
 
-def measured(
-    pair: tuple[Run, Run], model: nn.Module, x: Tensor, y: Tensor, norm: str, rounds: int
-) -> dict[str, list[float]]:
-    """What each library's gradients cost in each round."""
-    found: dict[str, list[float]] = {"advlib": [], "adv-lib": []}
+def measured(pair: tuple[Run, Run], model: nn.Module, x: Tensor, y: Tensor, norm: str, rounds: int) -> dict[str, Any]:
+    """What each library's gradients cost in each round, and how many there are."""
+    found: dict[str, list[tuple[float, int]]] = {"advlib": [], "adv-lib": []}
 
     def contestant(name: str, run: Run) -> Callable[[], None]:
-        return lambda: found[name].append(per_gradient(run, model, x, y, norm))
+        return lambda: found[name].append(timed(run, model, x, y, norm))
 
     calls = {name: contestant(name, run) for name, run in zip(found, pair, strict=True)}
     common.interleaved(calls, dict.fromkeys(calls, rounds), title=norm)
-    return {name: values[1:] for name, values in found.items()}  # the first warms up
+    counted = {name: values[1:] for name, values in found.items()}  # the first warms up
+    return {
+        "ms per gradient": {name: [taken / count for taken, count in values] for name, values in counted.items()},
+        "gradients": {name: values[0][1] for name, values in counted.items()},
+    }
 
 
 def row(line: dict[str, object]) -> dict[str, object]:
     seconds = line["ms per gradient"]
     low, high = np.quantile(line["ratios"], [0.2, 0.8])
+    ratio, counts = float(np.median(line["ratios"])), line["gradients"]
     return {name: line[name] for name in ("network", "norm", "attack")} | {
         **{name: float(np.median(values)) for name, values in seconds.items()},
-        "ratio": float(np.median(line["ratios"])),
+        "ratio": ratio,
         "20 % to 80 %": f"{low:.2f} to {high:.2f}",
+        "whole": ratio * counts["advlib"] / counts["adv-lib"],
     }
 
 
@@ -106,9 +112,9 @@ def main() -> None:
             for norm in (norm for norm in norms if norm in given.norms):
                 line = {"network": network, "norm": norm, "attack": name.split(",")[0]}
                 taken = measured(tuple(pair), model, x, y, norm, given.rounds)
-                ratios = [a / b for a, b in zip(taken["advlib"], taken["adv-lib"], strict=True)]
+                ratios = [a / b for a, b in zip(*taken["ms per gradient"].values(), strict=True)]
                 lines = [old for old in lines if any(old[key] != line[key] for key in line)]
-                lines.append(line | {"ms per gradient": taken, "ratios": ratios})
+                lines.append(line | taken | {"ratios": ratios})
                 common.save(given.out, {"environment": found, "passes": PASSES, "lines": lines})
     common.table("Milliseconds per gradient", [row(line) for line in lines])
 

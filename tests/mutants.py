@@ -335,8 +335,6 @@ MUTANTS = [
         "if False else value",
         "tests/threats",
     ),
-    Mutant("threats/base.py", "return no.index_copy(0, index, yes[index])", "return no", BINDING),
-    Mutant("threats/base.py", "yes.ndim > 1 and may_look(condition)", "yes.ndim > 1", BINDING),
     Mutant("threats/base.py", "if math.isfinite(blended.sum().item()):", "if True:", BINDING),
     Mutant(
         "threats/base.py", "return torch.where(share > 0, yes, no)", "return torch.where(share > 0, no, yes)", BINDING
@@ -397,11 +395,46 @@ MUTANTS = [
     ),
     Mutant(
         "threats/l2.py",
-        "outside = norm((boxed - x).flatten(1)) > radius",
-        "outside = norm((boxed - x).flatten(1)) > 0",
+        "outside = norm((boxed - x).flatten(1)).unsqueeze(1) > radius",
+        "outside = norm((boxed - x).flatten(1)).unsqueeze(1) > 0",
         "tests/threats",
     ),
-    Mutant("threats/l2.py", "not may_look(square) or not _all_safe(square)", "False", "tests/threats"),
+    Mutant(
+        "threats/l2.py",
+        "if not may_look(square) or not _all_safe(square):\n            grad",
+        "if False:\n            grad",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "if not may_look(square) or not _all_safe(square):\n            return",
+        "if False:\n            return",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "share = (length / square.sqrt()).clamp_max(torch.finfo(grad.dtype).max)",
+        "share = length / square.sqrt()",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "torch.addcmul(x_adv, column(share, grad), grad)",
+        "column(share, grad) * grad",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "        return _exact_norm((x_adv - x).flatten(1))",
+        "        return norm((x_adv - x).flatten(1))",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/l2.py",
+        "_squared(flat.double()).sqrt()",
+        "torch.linalg.vector_norm(flat.double(), dim=1)",
+        "tests/threats/test_membership.py",
+    ),
     Mutant("threats/l2.py", "    if _all_safe(square):\n", "    if True:\n", "tests/threats"),
     Mutant(
         "threats/l2.py",
@@ -417,12 +450,22 @@ MUTANTS = [
         "rounding(x_adv)",
         "tests/threats tests/attacks/test_fmn.py",
     ),
-    Mutant("threats/l0.py", "ends.gather(1, kept + 1)", "ends.gather(1, kept)", "tests/threats"),
-    Mutant("threats/l0.py", "gain = highest * torch.linalg", "gain = torch.linalg", "tests/threats"),
+    Mutant("threats/l0.py", "kept.clamp_max(count - 1)", "(kept - 1).clamp(0, count - 1)", "tests/threats"),
+    Mutant("threats/l0.py", "(kept - 1).clamp_min_(0)", "kept.clamp_max(count - 1)", "tests/threats"),
+    Mutant("threats/l0.py", " & (following > 0)", "", "tests/threats"),
+    Mutant("threats/l0.py", "if len(rows):", "if False:", "tests/threats"),
     Mutant(
         "threats/l0.py",
-        "share = gain / highest.clamp_min(torch.finfo(gain.dtype).tiny)",
-        "share = gain",
+        "keep = _first_of_equals(gain, following, kept)",
+        "keep = (gain > following).to(gain)",
+        "tests/threats",
+    ),
+    Mutant("threats/l0.py", "counted.clamp_max(1) if self.per_pixel else counted", "counted", "tests/threats"),
+    Mutant("threats/l0.py", "        wanted, possible = wanted.div_(most), possible.div_(most)\n", "", "tests/threats"),
+    Mutant(
+        "threats/l0.py",
+        "wanted.flatten(1).amax(1).clamp_min(torch.finfo(x.dtype).tiny)",
+        "wanted.flatten(1).amax(1)",
         "tests/threats",
     ),
     Mutant("attacks/fmn.py", "not may_look(far) or bool(far.any())", "False", "tests/attacks/test_fmn.py"),
@@ -462,7 +505,7 @@ MUTANTS = [
         "capacity = room(grad, x, box)",
         "tests/threats",
     ),
-    Mutant("threats/l2.py", "dtype=torch.float64)", "dtype=flat.dtype)", "tests/threats"),
+    Mutant("threats/l2.py", "_squared(flat.double())", "_squared(flat)", "tests/threats"),
     Mutant("threats/l2.py", "amount(root), capacity", "amount(least), capacity", "tests/threats"),
     Mutant(
         "threats/l2.py",
@@ -504,8 +547,23 @@ MUTANTS = [
     ),
     Mutant("threats/l1.py", "not bool(outside.any())", "not bool(outside.all())", "tests/threats"),
     Mutant("threats/l1.py", "torch.minimum((magnitude + shift).clamp_min(0), capacity)", "capacity", "tests/threats"),
-    Mutant("threats/base.py", " and self.eps == math.inf:", ":", "tests/threats"),
+    Mutant(
+        "threats/base.py",
+        "not isinstance(self.eps, Tensor) and self.eps == math.inf",
+        "not isinstance(self.eps, Tensor)",
+        "tests/threats",
+    ),
+    Mutant(
+        "threats/base.py",
+        "distance <= (math.inf if self.endless else self._radius_with_rounding(x_adv))",
+        "distance < (math.inf if self.endless else self._radius_with_rounding(x_adv))",
+        "tests/threats",
+    ),
     Mutant("threats/base.py", "return torch.clamp_min(value, low).clamp_max_(high)", "return value", "tests/threats"),
+    Mutant("threats/base.py", "torch.clamp(value, low.item(), high.item())", "value", "tests/threats"),
+    Mutant("threats/base.py", "not high.ndim and may_look(low)", "not high.ndim", "tests/threats/test_binding.py"),
+    Mutant("threats/base.py", "if not low.ndim and not high.ndim and", "if", "tests/threats"),
+    Mutant("gradients.py", "ones.to(value.dtype)", "ones", "tests/test_gradients.py"),
     Mutant(
         "threats/base.py",
         "torch.clamp_min(value, low).clamp_max_(high)",
@@ -517,20 +575,20 @@ MUTANTS = [
     Mutant("threats/l1.py", "dtype=torch.float64)", "dtype=flat.dtype)", "tests/threats"),
     Mutant(
         "threats/l0.py",
-        "possible.sqrt().mul_(torch.sub(wanted, possible, alpha=0.5).sqrt_())",
-        "possible * torch.sub(wanted, possible, alpha=0.5)",
+        "gain = torch.sub(wanted, possible, alpha=0.5).mul_(possible)",
+        "gain = torch.sub(wanted, possible, alpha=0.25).mul_(possible)",
         "tests/threats",
     ),
     Mutant(
         "threats/l0.py",
-        "possible.sqrt().mul_(torch.sub(wanted, possible, alpha=0.5).sqrt_())",
-        "possible.clone()",
+        "gain = torch.sub(wanted, possible, alpha=0.5).mul_(possible)",
+        "gain = possible",
         "tests/threats",
     ),
     Mutant(
         "threats/l0.py",
-        "possible.sqrt().mul_(torch.sub(wanted, possible, alpha=0.5).sqrt_())",
-        "wanted.clone()",
+        "gain = torch.sub(wanted, possible, alpha=0.5).mul_(possible)",
+        "gain = wanted",
         "tests/threats",
     ),
     Mutant("threats/l0.py", "flatten(1).floor()", "flatten(1).ceil()", "tests/threats"),
@@ -656,7 +714,9 @@ MUTANTS = [
         "nan=torch.inf, neginf",
         "tests/laws/test_model_untouched.py -k nan_logits",
     ),
-    Mutant("driver.py", "success = success & inside", "pass", "tests/test_search.py"),
+    Mutant(
+        "driver.py", "success, loss = success & inside, torch", "success, loss = success, torch", "tests/test_search.py"
+    ),
     Mutant(
         "driver.py",
         "success & (score > best.score)",
@@ -702,7 +762,7 @@ MUTANTS = [
         "tests/test_search.py",
     ),
     Mutant("driver.py", "better = better & ~done", "pass", "tests/test_search.py"),
-    Mutant("driver.py", "many == len(better)", "many", "tests/test_search.py"),
+    Mutant("driver.py", "many == better.numel()", "many", "tests/test_search.py"),
     Mutant(
         "driver.py",
         "best.success | (better & new.success), score",
@@ -1339,8 +1399,8 @@ MUTANTS = [
     ),
     Mutant(
         "threats/base.py",
-        "return self.project(torch.addcmul(x_adv, column(length, direction), direction), x)",
-        "return torch.addcmul(x_adv, column(length, direction), direction)",
+        "return self.project(self.move(x_adv, grad, length), x)",
+        "return self.move(x_adv, grad, length)",
         "tests/laws/test_geometry.py -k bim",
     ),
     Mutant(
@@ -1363,8 +1423,14 @@ MUTANTS = [
     ),
     Mutant(
         "threats/base.py",
-        "self.project(torch.addcmul(x_adv,",
-        "self.project(torch.addcmul(x,",
+        "self.project(self.move(x_adv, grad",
+        "self.project(self.move(x, grad",
+        "tests/threats/test_step.py",
+    ),
+    Mutant(
+        "threats/base.py",
+        "torch.add(x_adv, direction, alpha=length)",
+        "torch.add(x_adv, direction)",
         "tests/threats/test_step.py",
     ),
     Mutant(
@@ -1401,13 +1467,16 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/pgd.py",
-        "length * (1 + torch.cos(",
-        "length * (0.5 + 0.5 * torch.cos(",
+        "length * (self.first * cosine(",
+        "length * (0.5 * self.first * cosine(",
         "tests/attacks/test_gradient_attacks.py",
     ),
-    Mutant("attacks/pgd.py", ", step + 1", ", step", "tests/attacks/test_gradient_attacks.py"),
+    Mutant("rules.py", "made = noise.step - 1", "made = noise.step", "tests/attacks/test_gradient_attacks.py"),
     Mutant(
-        "attacks/pgd.py", "step + self.step_size", "step + 2 * self.step_size", "tests/attacks/test_gradient_attacks.py"
+        "attacks/pgd.py",
+        "[:, 0], self.step_size)",
+        "[:, 0], 2 * self.step_size)",
+        "tests/attacks/test_gradient_attacks.py",
     ),
     Mutant(
         "attacks/pgd.py", "random_start=random_start", "random_start=False", "tests/attacks/test_gradient_attacks.py"
@@ -3071,14 +3140,19 @@ MUTANTS = [
     Mutant("attacks/ddn.py", "1 - change, 1 + change", "1 + change, 1 - change", "tests/attacks/test_ddn.py"),
     Mutant("attacks/ddn.py", "self.gamma * length", "self.gamma", "tests/attacks/test_ddn.py"),
     Mutant("attacks/ddn.py", "_LAST_LENGTH = 0.01", "_LAST_LENGTH = 0.0", "tests/attacks/test_ddn.py"),
-    Mutant("attacks/ddn.py", "state.step + 1", "state.step", "tests/attacks/test_ddn.py"),
     Mutant(
-        "attacks/ddn.py",
-        "torch.addcmul(state.query, column(length, x), threat",
-        "torch.addcmul(state.query, 1 + 0 * column(length, x), threat",
+        "rules.py",
+        "angle = math.pi / steps * made",
+        "angle = math.pi / (steps + 1) * made",
         "tests/attacks/test_ddn.py",
     ),
-    Mutant("attacks/ddn.py", "addcmul(state.query, column", "addcmul(x, column", "tests/attacks/test_ddn.py"),
+    Mutant(
+        "attacks/ddn.py",
+        "threat.move(state.query, feedback.gradient, length)",
+        "threat.move(state.query, feedback.gradient, 1.0)",
+        "tests/attacks/test_ddn.py",
+    ),
+    Mutant("attacks/ddn.py", "threat.move(state.query, ", "threat.move(x, ", "tests/attacks/test_ddn.py"),
     Mutant(
         "attacks/ddn.py",
         "radius / norm((moved - x).flatten(1))",
@@ -3086,7 +3160,7 @@ MUTANTS = [
         "tests/attacks/test_ddn.py",
     ),
     Mutant("attacks/ddn.py", "clamp(query, *threat.limits(x))", "query", "tests/attacks/test_ddn.py"),
-    Mutant("attacks/ddn.py", "zero + self.eps_init", "zero + 1.0", "tests/attacks/test_ddn.py"),
+    Mutant("attacks/ddn.py", "[:, 0], self.eps_init)", "[:, 0], 1.0)", "tests/attacks/test_ddn.py"),
     Mutant("attacks/ddn.py", "    wanders = True", "", "tests/attacks/test_ddn.py"),
     Mutant("attacks/ddn.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_ddn.py"),
     Mutant(
@@ -3097,16 +3171,18 @@ MUTANTS = [
     ),
     Mutant("attacks/fmn.py", "feedback.distance + boundary_distance", "boundary_distance", "tests/attacks/test_fmn.py"),
     Mutant(
-        "attacks/fmn.py",
-        "torch.where(far, boundary, larger)",
-        "larger",
-        "tests/attacks/test_fmn.py",
+        "attacks/fmn.py", "torch.where(far, torch.nan_to_num(boundary), larger)", "larger", "tests/attacks/test_fmn.py"
     ),
     Mutant("attacks/fmn.py", "(1 - gamma) * needed", "s.radius", "tests/attacks/test_fmn.py"),
-    Mutant("attacks/fmn.py", "torch.minimum(s.nearest, torch.where", "(torch.where", "tests/attacks/test_fmn.py"),
     Mutant(
         "attacks/fmn.py",
-        "torch.where(feedback.success, feedback.distance, torch.inf)",
+        "torch.minimum(s.nearest, feedback.distance.masked_fill(~feedback.success, torch.inf))",
+        "feedback.distance.masked_fill(~feedback.success, torch.inf)",
+        "tests/attacks/test_fmn.py",
+    ),
+    Mutant(
+        "attacks/fmn.py",
+        "feedback.distance.masked_fill(~feedback.success, torch.inf)",
         "feedback.distance",
         "tests/attacks/test_fmn.py",
     ),
@@ -3132,8 +3208,14 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/fmn.py",
-        "_EUCLIDEAN.steepest(gradient)",
-        "threat.steepest(gradient)",
+        "(threat if isinstance(threat, Linf) else _EUCLIDEAN).move",
+        "threat.move",
+        "tests/attacks/test_fmn.py",
+    ),
+    Mutant(
+        "attacks/fmn.py",
+        "(threat if isinstance(threat, Linf) else _EUCLIDEAN).move",
+        "_EUCLIDEAN.move",
         "tests/attacks/test_fmn.py",
     ),
     Mutant(
@@ -3144,9 +3226,13 @@ MUTANTS = [
     ),
     Mutant("attacks/fmn.py", "column(share.clamp_max(1), x)", "column(share, x)", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", "torch.lerp(x, boxed", "torch.lerp(x, moved", "tests/attacks/test_fmn.py"),
-    Mutant("attacks/fmn.py", "torch.nan_to_num(torch.where", "(torch.where", "tests/attacks/test_fmn.py"),
-    Mutant("attacks/fmn.py", "s.step + 1", "s.step", "tests/attacks/test_fmn.py"),
-    Mutant("attacks/fmn.py", "return state.nearest == 0", "return state.nearest < 0", "tests/attacks/test_fmn.py"),
+    Mutant("attacks/fmn.py", "torch.nan_to_num(boundary)", "boundary", "tests/attacks/test_fmn.py"),
+    Mutant(
+        "rules.py", "made.to(like.dtype) if isinstance(made, Tensor) else made", "made", "tests/attacks/test_fmn.py"
+    ),
+    Mutant(
+        "attacks/fmn.py", "return state.nearest.logical_not()", "return state.nearest < 0", "tests/attacks/test_fmn.py"
+    ),
     Mutant("attacks/fmn.py", "feedback.loss.abs()", "feedback.loss", "tests/attacks/test_fmn.py"),
     Mutant(
         "attacks/fmn.py",
@@ -3155,12 +3241,8 @@ MUTANTS = [
         "tests/attacks/test_fmn.py",
     ),
     Mutant("attacks/fmn.py", "unit = s.width if", "unit = radius if", "tests/attacks/test_fmn.py"),
-    Mutant(
-        "driver.py",
-        "feedback.task.threat.holds(feedback.distance, point)",
-        "success | True",
-        "tests/attacks/test_fmn.py",
-    ),
+    Mutant("driver.py", "nearer = nearer & threat.holds(point, x)", "pass", "tests/attacks/test_fmn.py"),
+    Mutant("driver.py", "inside = threat.holds(point, x)", "inside = success | True", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", "    wanders = True", "", "tests/attacks/test_fmn.py"),
     Mutant("attacks/fmn.py", '"keep": "nearest", **options', "**options", "tests/attacks/test_fmn.py"),
     Mutant("attacks/auto_attack.py", "3 if target is None else 4", "3", "tests/attacks/test_auto_attack.py"),
@@ -3267,12 +3349,7 @@ MUTANTS = [
         'if self.keep == "nearest":',
         "tests/test_search.py",
     ),
-    Mutant(
-        "driver.py",
-        "            loss = torch.where(inside, loss, -torch.inf)\n",
-        "",
-        "tests/test_search.py",
-    ),
+    Mutant("driver.py", "torch.where(inside, loss, -torch.inf)", "loss", "tests/test_search.py"),
     Mutant("rules.py", "return torch.clamp(init, *task.threat.limits(task.x))", "return init", "tests/test_search.py"),
     Mutant(
         "rules.py",

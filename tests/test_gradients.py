@@ -98,6 +98,16 @@ def test_a_detached_objective_has_a_gradient_of_zero(net, x, cut, place):
         assert bool(gradient.any()) is (i != place)
 
 
+def test_each_value_is_differentiated_in_its_own_precision(x):
+    def ask(at):
+        total = at.flatten(1).sum(1)
+        return at, (total.float(), 2 * total)
+
+    first, second = autograd(ask, x, noise(4)).gradients
+    assert torch.equal(first, torch.ones_like(x))
+    assert torch.equal(second, 2 * torch.ones_like(x))
+
+
 def test_autograd_of_rows_is_that_of_each_row(net, x):
     def ask(points):
         return None, (net(points)[:, 0] * 10.0 ** torch.arange(len(points)),)

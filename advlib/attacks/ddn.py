@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from advlib.losses import Loss
 from advlib.noise import Noise
+from advlib.rules import cosine, updates
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L2, Threat
 from advlib.threats.base import clamp, column
@@ -25,7 +25,6 @@ _LAST_LENGTH = 0.01  # the last step's length, as in the paper
 class DDNState(NamedTuple):
     query: Tensor  # (N, ...) where the model is asked next
     radius: Tensor  # (N,) radius of the sphere that it lies on
-    step: Tensor  # (N,) updates made
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,17 @@ class DecoupledNorm(Rule[DDNState]):
     def start(self, task: Task, point: Tensor, noise: Noise) -> DDNState:
         if not isinstance(task.threat, L2):
             raise ValueError(f"DDN needs an L2 ball, got {type(task.threat).__name__}: take fmn, which has every norm")
-        zero = torch.zeros_like(task.x.flatten(1)[:, 0])
-        return DDNState(point, zero + self.eps_init, zero)
+        return DDNState(point, torch.full_like(task.x.flatten(1)[:, 0], self.eps_init))
 
     def update(self, state: DDNState, feedback: Feedback, task: Task, noise: Noise) -> DDNState:
         x, threat = task.x, task.threat
-        length = _LAST_LENGTH + (1 - _LAST_LENGTH) * (1 + torch.cos(math.pi / self.steps * state.step)) / 2
+        length = _LAST_LENGTH + (1 - _LAST_LENGTH) * cosine(updates(noise, x), self.steps)
         change = self.gamma * length
         radius = state.radius * torch.where(feedback.success, 1 - change, 1 + change)
-        moved = torch.addcmul(state.query, column(length, x), threat.steepest(feedback.gradient))
-        share = radius / norm((moved - x).flatten(1)).squeeze(1).clamp_min(torch.finfo(x.dtype).tiny)
+        moved = threat.move(state.query, feedback.gradient, length)
+        share = radius / norm((moved - x).flatten(1)).clamp_min(torch.finfo(x.dtype).tiny)
         query = torch.lerp(x, moved, column(share, x))
-        return DDNState(clamp(query, *threat.limits(x)), radius, state.step + 1)
+        return DDNState(clamp(query, *threat.limits(x)), radius)
 
 
 def ddn(

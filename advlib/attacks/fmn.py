@@ -13,7 +13,7 @@ from advlib.attacks.boundaries import steepness
 from advlib.kernels.looks import may_look
 from advlib.losses import Loss
 from advlib.noise import Noise
-from advlib.rules import varied
+from advlib.rules import cosine, updates, varied
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L2, Linf, Threat
 from advlib.threats.base import clamp, column
@@ -34,7 +34,6 @@ class FMNState(NamedTuple):
     radius: Tensor  # (N,) radius of the ball that it was projected onto
     nearest: Tensor  # (N,) distance of the nearest success, infinite where there is none
     first: Tensor  # (N,) length of the run's first step, in units of the radius and in L0 of the bounds' width
-    step: Tensor  # (N,) updates made
     width: Tensor  # (N,) in L0 the widest that a feature may change, 1 elsewhere
 
 
@@ -62,12 +61,12 @@ class FastMinimumNorm(Rule[FMNState]):
         width = _width(task) if isinstance(task.threat, L0) else zero + 1
         length = _FIRST_LENGTH[task.threat.p] if self.step_size is None else self.step_size
         first = varied(zero + length, noise.restart)
-        return FMNState(point, task.threat.distance(point, task.x), zero + torch.inf, first, zero, width)
+        return FMNState(point, task.threat.distance(point, task.x), zero + torch.inf, first, width)
 
     def update(self, state: FMNState, feedback: Feedback, task: Task, noise: Noise) -> FMNState:
         s, x, threat = state, task.x, task.threat
-        nearest = torch.minimum(s.nearest, torch.where(feedback.success, feedback.distance, torch.inf))
-        decay = (1 + torch.cos(math.pi / self.steps * s.step)) / 2
+        nearest = torch.minimum(s.nearest, feedback.distance.masked_fill(~feedback.success, torch.inf))
+        decay = cosine(updates(noise, x), self.steps)
         gamma = _LAST_GAMMA + (self.gamma - _LAST_GAMMA) * decay
         # a point as far as the nearest success would be a second one, and rounding would choose between the two
         needed, far = torch.minimum(s.radius, nearest), nearest == torch.inf
@@ -75,15 +74,15 @@ class FastMinimumNorm(Rule[FMNState]):
         if not may_look(far) or bool(far.any()):
             # beyond, since from a point just short of the boundary the next would be just short of it again
             boundary = (1 + gamma) * (feedback.distance + boundary_distance(feedback, task) / s.width)
-            larger = torch.where(far, boundary, larger)
+            larger = torch.where(far, torch.nan_to_num(boundary), larger)  # a model may return NaN
         if isinstance(threat, L0):  # a count grows by one at least
             larger = torch.maximum(larger, s.radius + 1)
-        radius = torch.nan_to_num(torch.where(feedback.success, smaller, larger))  # a model may return NaN
+        radius = torch.where(feedback.success, smaller, larger)
         unit = s.width if isinstance(threat, L0) else radius
         length = s.first * (_LAST_LENGTH + (1 - _LAST_LENGTH) * decay) * unit
         length = length.clamp_max(torch.finfo(length.dtype).max)
-        moved = torch.addcmul(s.query, column(length, x), self._direction(feedback.gradient, s.query, threat))
-        return FMNState(self._inside(moved, radius, task), radius, nearest, s.first, s.step + 1, s.width)
+        moved = self._moved(s.query, feedback.gradient, length, threat)
+        return FMNState(self._inside(moved, radius, task), radius, nearest, s.first, s.width)
 
     def _inside(self, moved: Tensor, radius: Tensor, task: Task) -> Tensor:
         x, threat = task.x, task.threat
@@ -91,18 +90,16 @@ class FastMinimumNorm(Rule[FMNState]):
             return threat.resized(radius).project(moved, x)
         # ends as near as the projection, which takes longer than a small model's pass
         boxed = clamp(moved, *threat.limits(x))
-        share = radius / norm((boxed - x).flatten(1)).squeeze(1).clamp_min(torch.finfo(x.dtype).tiny)
+        share = radius / norm((boxed - x).flatten(1)).clamp_min(torch.finfo(x.dtype).tiny)
         return torch.lerp(x, boxed, column(share.clamp_max(1), x))
 
-    def _direction(self, gradient: Tensor, point: Tensor, threat: Threat) -> Tensor:
-        if isinstance(threat, Linf):
-            return threat.steepest(gradient)
+    def _moved(self, point: Tensor, gradient: Tensor, length: Tensor, threat: Threat) -> Tensor:
         if isinstance(threat, L0):  # features at their bounds would keep others from being tried
             gradient = movable(threat, gradient, point)
-        return _EUCLIDEAN.steepest(gradient)
+        return (threat if isinstance(threat, Linf) else _EUCLIDEAN).move(point, gradient, length)
 
     def finished(self, state: FMNState) -> Tensor:
-        return state.nearest == 0
+        return state.nearest.logical_not()
 
 
 def boundary_distance(feedback: Feedback, task: Task) -> Tensor:

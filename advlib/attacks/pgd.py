@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from advlib.losses import Loss
 from advlib.noise import Noise
+from advlib.rules import cosine, updates
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import Threat
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 class PGDState(NamedTuple):
     query: Tensor  # (N, ...) where the model is asked next
     length: Tensor  # (N,) the length that steps are measured in
-    step: Tensor  # (N,) updates made, counted where the length depends on it
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,15 @@ class ProjectedGradient(Rule[PGDState]):
     first: float = 2.0
 
     def start(self, task: Task, point: Tensor, noise: Noise) -> PGDState:
-        step = torch.zeros_like(task.x.flatten(1)[:, 0])
-        length = task.threat.scale(task.x) if self.step_size is None else step + self.step_size
-        return PGDState(point, length, step)
+        if self.step_size is None:
+            return PGDState(point, task.threat.scale(task.x))
+        return PGDState(point, torch.full_like(task.x.flatten(1)[:, 0], self.step_size))
 
     def update(self, state: PGDState, feedback: Feedback, task: Task, noise: Noise) -> PGDState:
-        length, step = state.length, state.step
+        length = state.length
         if self.step_size is None:
-            length, step = self.first / 2 * length * (1 + torch.cos(math.pi * step / self.steps)), step + 1
-        return PGDState(task.threat.step(state.query, feedback.gradient, length, task.x), state.length, step)
+            length = length * (self.first * cosine(updates(noise, task.x), self.steps))
+        return PGDState(task.threat.step(state.query, feedback.gradient, length, task.x), state.length)
 
 
 def pgd(

@@ -41,18 +41,16 @@ def rounding(x: Tensor) -> Tensor:
 
 
 def clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """``torch.clamp``, in a third of its time on a CPU where neighboring features share their bounds."""
+    """``torch.clamp``, in a third of its time on a CPU where neighboring features share their bounds, or less."""
+    if not low.ndim and not high.ndim and may_look(low):
+        return torch.clamp(value, low.item(), high.item())
     if value.device.type != "cpu" or any(bound.ndim and bound.shape[-1] > 1 for bound in (low, high)):
         return torch.clamp(value, low, high)
     return torch.clamp_min(value, low).clamp_max_(high)
 
 
 def choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """``torch.where`` with one condition per row, in a quarter of its time on a CPU."""
-    if yes.ndim > 1 and may_look(condition):
-        index = condition.nonzero().squeeze(1)
-        if 4 * len(index) < len(condition):
-            return no.index_copy(0, index, yes[index])
+    """``torch.where`` with one condition per row, in half of its time on a CPU."""
     return blend(column(condition.to(yes.dtype), yes), yes, no)
 
 
@@ -156,9 +154,16 @@ class Threat(ABC):
         """The same threat, bound or not, with another radius."""
         return dataclasses.replace(self, eps=eps)
 
+    @property
+    def endless(self) -> bool:
+        """Whether the ball is the whole space."""
+        return not isinstance(self.eps, Tensor) and self.eps == math.inf
+
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Lowest and highest value of each feature by bounds and mask, whatever ``eps``."""
-        threat = self if self.bound else self.aligned(x)
+        if self.bound:
+            return self.bounds  # type: ignore[return-value]
+        threat = self.aligned(x)
         low, high = threat.bounds if threat.bounds is not None else (-math.inf, math.inf)
         low, high = tensor_like(low, x), tensor_like(high, x)
         if threat.mask is not None:
@@ -189,8 +194,21 @@ class Threat(ABC):
             x_adv: ``(N, ...)`` where the step starts. Sparse steps then skip features with no room to move.
         """
 
+    def move(self, x_adv: Tensor, grad: Tensor, length: Tensor | float) -> Tensor:
+        """The point that a step along the steepest direction leads to, wherever that is.
+
+        Args:
+            x_adv: ``(N, ...)`` where the step starts.
+            grad: ``(N, ...)`` finite gradients.
+            length: ``(N,)`` lengths of the steps in this norm, or one for all.
+        """
+        direction = self.steepest(grad, x_adv)
+        if not isinstance(length, Tensor):
+            return torch.add(x_adv, direction, alpha=length)
+        return torch.addcmul(x_adv, column(length, direction), direction)
+
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
-        """The point that a step along the steepest direction leads to, projected.
+        """The same point, projected.
 
         Args:
             x_adv: ``(N, ...)`` where the step starts.
@@ -198,8 +216,7 @@ class Threat(ABC):
             length: ``(N,)`` lengths of the steps in this norm.
             x: ``(N, ...)`` centres, within the bounds.
         """
-        direction = self.steepest(grad, x_adv)
-        return self.project(torch.addcmul(x_adv, column(length, direction), direction), x)
+        return self.project(self.move(x_adv, grad, length), x)
 
     @abstractmethod
     def maximize(self, grad: Tensor, x: Tensor) -> Tensor:
@@ -255,7 +272,7 @@ class Threat(ABC):
 
     @abstractmethod
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """``(N,)`` distances in this threat's norm, accumulated in float64."""
+        """``(N,)`` distances in this threat's norm, to a few units in the last place."""
 
     def sample(self, x: Tensor, noise: Noise) -> Tensor:
         """Points uniform in the ball, brought within the bounds feature by feature.
@@ -297,13 +314,16 @@ class Threat(ABC):
         """
         beyond = clamp(x_adv, *self.limits(x)) - x_adv  # comparisons would take five times as long
         inside = beyond.flatten(1).abs().amax(1) == 0  # the amax of a row with a NaN is NaN
-        return inside & self.holds(self.distance(x_adv, x), x_adv)
+        return inside & self.holds(x_adv, x)
 
-    def holds(self, distance: Tensor, x_adv: Tensor) -> Tensor:
-        """Tells which rows at these distances lie inside the ball, as :meth:`contains` does: ``(N,)`` bool."""
-        if not isinstance(self.eps, Tensor) and self.eps == math.inf:
-            return distance <= math.inf
-        return distance <= self._radius_with_rounding(x_adv)
+    def holds(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Tells which rows lie inside the ball, as :meth:`contains` does: ``(N,)`` bool."""
+        distance = self._exact_distance(x_adv, x)
+        return distance <= (math.inf if self.endless else self._radius_with_rounding(x_adv))
+
+    def _exact_distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """``(N,)`` distances in this threat's norm, accumulated in float64."""
+        return self.distance(x_adv, x)
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         unit = torch.finfo(x_adv.dtype).eps

@@ -7,11 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from advlib.kernels.looks import may_look, may_wait
 from advlib.noise import Noise
-from advlib.threats.base import Threat, blend, clamp, normalized, room, tensor_like
+from advlib.threats.base import Threat, blend, clamp, column, normalized, room, tensor_like
 from advlib.threats.l1 import check_sparsity, largest
 from advlib.threats.reach import by_order
 
@@ -60,11 +59,10 @@ class L0(Threat):
         kept = self.radius(like).flatten(1).floor().clamp_max(units).expand(len(gain), 1).long()
         count = min(int(kept.max()) + 1, units) if may_look(kept) and len(kept) else units
         values, index = gain.topk(count, dim=1)
-        ends = functional.pad(values, (1, 1))
-        following = ends.gather(1, kept + 1)  # what the first unit gains that is not kept
+        following = values.gather(1, kept.clamp_max(count - 1))  # what the first unit gains that is not kept
         if may_look(kept):
             keep = torch.zeros_like(gain).scatter_(1, index, (torch.arange(count) < kept).to(gain))
-            tied = (ends.gather(1, kept) == following) & (following > 0)
+            tied = (values.gather(1, (kept - 1).clamp_min_(0)) == following) & (following > 0)
             rows = tied.squeeze(1).nonzero().squeeze(1)
             if len(rows):
                 keep.index_copy_(0, rows, _first_of_equals(gain[rows], following[rows], kept[rows]))
@@ -75,12 +73,9 @@ class L0(Threat):
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         boxed = clamp(x_adv, *self.box(x))
         wanted, possible = (x_adv - x).abs_(), (boxed - x).abs_()
-        # the root of what keeping a feature saves in squared distance, which would under- and overflow
-        gain = possible.sqrt().mul_(torch.sub(wanted, possible, alpha=0.5).sqrt_())
-        if self.per_pixel:
-            highest = gain.amax(1, keepdim=True)
-            share = gain / highest.clamp_min(torch.finfo(gain.dtype).tiny)
-            gain = highest * torch.linalg.vector_norm(share, dim=1, keepdim=True)
+        most = column(wanted.flatten(1).amax(1).clamp_min(torch.finfo(x.dtype).tiny), x)  # no product overflows
+        wanted, possible = wanted.div_(most), possible.div_(most)
+        gain = torch.sub(wanted, possible, alpha=0.5).mul_(possible)  # half of the squared distance that keeping saves
         return blend(self._keep(self._counted(gain), x), boxed, x)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
@@ -140,10 +135,9 @@ class L0(Threat):
         return changed.any(1, keepdim=True).expand_as(x) if self.per_pixel else changed
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        changed = x_adv != x
-        if self.per_pixel:
-            changed = self._counted(changed) > 0
-        return changed.flatten(1).to(x.dtype).sum(1)  # several times faster than count_nonzero
+        changed = (x_adv - x).ne_(0)  # several times faster than a count of booleans
+        counted = self._counted(changed)
+        return (counted.clamp_max(1) if self.per_pixel else counted).sum(1)
 
     def _radius_with_rounding(self, x_adv: Tensor) -> Tensor:
         return tensor_like(self.eps, x_adv)  # a count: nothing is rounded

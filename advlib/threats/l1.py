@@ -23,8 +23,7 @@ def movable(threat: Threat, grad: Tensor, x_adv: Tensor | None) -> Tensor:
         return grad
     least = rounding(x_adv).clamp_min(torch.finfo(x_adv.dtype).tiny)
     ahead = clamp(torch.addcmul(x_adv, grad.sign(), least, value=2), *threat.limits(x_adv))
-    left = (ahead - x_adv).abs_() - least  # room takes longer
-    return grad * left.clamp_min_(0).sign_()  # in a fourth of the time that a comparison takes
+    return ahead.sub_(x_adv).abs_().gt_(least).mul_(grad)  # room takes longer
 
 
 def largest(grad: Tensor, share: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,27 +18,30 @@ from advlib.threats.reach import by_level
 from advlib.threats.roots import increasing_root
 
 
-def _exact_norm(flat: Tensor) -> Tensor:
-    """``(N, 1)`` Euclidean norms of rows, accumulated in float64."""
-    length: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True, dtype=torch.float64)
-    return length.to(flat.dtype)
-
-
-def _safe(square: Tensor) -> tuple[float, float]:
+@functools.cache
+def _safe(dtype: torch.dtype) -> tuple[float, float]:
     """What sums of squares lie strictly between if they have neither under- nor overflowed."""
-    numbers = torch.finfo(square.dtype)
+    numbers = torch.finfo(dtype)
     return numbers.tiny / numbers.eps, numbers.max
 
 
 def _all_safe(square: Tensor) -> bool:
     """Whether no sum of squares has under- or overflowed."""
-    low, high = _safe(square)
-    return not len(square) or (low < square.amin().item() and square.amax().item() < high)
+    if not square.numel():
+        return True
+    low, high = _safe(square.dtype)
+    least, most = torch.aminmax(square)
+    return low < least.item() and most.item() < high
 
 
 def _squared(flat: Tensor) -> Tensor:
-    """``(N, 1)`` sums of squares of rows, in their own precision: torch adds in pairs."""
-    return (flat * flat).sum(1, keepdim=True)
+    """``(N,)`` sums of squares of rows, in their own precision: torch adds in pairs."""
+    return (flat * flat).sum(1)  # linalg.vecdot takes half precision under autocast
+
+
+def _exact_norm(flat: Tensor) -> Tensor:
+    """``(N,)`` Euclidean norms of rows, accumulated in float64."""
+    return _squared(flat.double()).sqrt().to(flat.dtype)  # torch's vector_norm adds one by one
 
 
 def _halved(grad: Tensor) -> Tensor:
@@ -48,13 +52,13 @@ def _halved(grad: Tensor) -> Tensor:
 
 
 def norm(flat: Tensor) -> Tensor:
-    """``(N, 1)`` Euclidean norms of rows, to a few units in the last place."""
+    """``(N,)`` Euclidean norms of rows, to a few units in the last place."""
     if not may_look(flat):
         return _exact_norm(flat)
     square = _squared(flat)  # in less than half of the time
     if _all_safe(square):
         return square.sqrt()
-    low, high = _safe(square)
+    low, high = _safe(square.dtype)
     return torch.where((square > low) & (square < high), square.sqrt(), _exact_norm(flat))
 
 
@@ -82,12 +86,12 @@ def _fill(magnitude: Tensor, capacity: Tensor, active: Tensor, most: Tensor) -> 
         growing = square * (capacity - filled).sign()  # in a third of the time that a comparison takes
         return square.sum(1, keepdim=True).double() - 1, growing.sum(1, keepdim=True).double() / t
 
-    least = norm(magnitude).double().clamp_min(1) ** -2  # the norm is at least 1 in every row that is active
+    least = norm(magnitude).unsqueeze(1).double().clamp_min(1) ** -2  # the norm is at least 1 where a row is active
     high = torch.maximum(most.double().clamp_max(1e150) ** 2, least)
     tolerance = torch.where(active, 2 * dtype.eps, math.inf)
     root = increasing_root(excess, least, high, least, tolerance, middle=lambda a, b: a.sqrt() * b.sqrt())
     filled = torch.minimum(amount(root), capacity)
-    return filled / norm(filled)
+    return filled / norm(filled).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class L2(Threat):
         box = self.box(x)
         boxed = clamp(x_adv, *box)
         radius = self.radius(x).flatten(1)
-        outside = norm((boxed - x).flatten(1)) > radius
+        outside = norm((boxed - x).flatten(1)).unsqueeze(1) > radius
         if may_look(outside) and not bool(outside.any()):
             return boxed
         delta = (x_adv - x).flatten(1)
@@ -132,6 +136,13 @@ class L2(Threat):
             square = _squared(grad.flatten(1))
             square = torch.where(square == 0, 1, square + 0 * square)  # NaN if infinite, as the gradient is then
         return grad / column(square.sqrt(), grad)
+
+    def move(self, x_adv: Tensor, grad: Tensor, length: Tensor | float) -> Tensor:
+        square = _squared(grad.flatten(1))
+        if not may_look(square) or not _all_safe(square):
+            return super().move(x_adv, grad, length)
+        share = (length / square.sqrt()).clamp_max(torch.finfo(grad.dtype).max)
+        return torch.addcmul(x_adv, column(share, grad), grad)
 
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:
         if not fused("l2_step", x_adv, grad, x):
@@ -166,4 +177,7 @@ class L2(Threat):
         return x + self.radius(x) * self.steepest(direction) * column(radius.to(x), x)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        return _exact_norm((x_adv - x).flatten(1)).squeeze(1)
+        return norm((x_adv - x).flatten(1))
+
+    def _exact_distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return _exact_norm((x_adv - x).flatten(1))

@@ -174,11 +174,42 @@ def test_layouts(norm):
         assert torch.equal(threat.contains(change(x_adv), change(x)), threat.contains(x_adv, x))
 
 
-@pytest.mark.parametrize("norm", [L1, L2])
-def test_distances_are_summed_in_double_precision(norm):
-    delta = torch.rand(100, 3072, generator=torch.Generator().manual_seed(0))
+def _far(rows):
+    return torch.rand(rows, 3072, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("norm", "units"), [(L1, 0), (L2, 2)])
+def test_distances_are_exact_to_the_last_places(norm, units):
+    delta = _far(100)
     expected = torch.linalg.vector_norm(delta.double(), ord=norm.p, dim=1).float()
-    assert torch.equal(norm(1.0).distance(delta, torch.zeros_like(delta)), expected)
+    found = norm(1.0).distance(delta, torch.zeros_like(delta))
+    torch.testing.assert_close(found, expected, rtol=units * torch.finfo(torch.float32).eps, atol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sphere_in_many_dimensions_is_inside(dtype):
+    """Numbers that are all alike round all alike: added one by one, they end some hundred last places off."""
+    x_adv = torch.full((1, 150528), 0.031, dtype=dtype)
+    for sign in (1, -1):
+        eps = 0.031 * 150528**0.5 * (1 + sign * 16 * torch.finfo(dtype).eps)
+        assert L2(eps, None).contains(x_adv, torch.zeros_like(x_adv)).item() is (sign == 1)
+
+
+@pytest.mark.parametrize("norm", [L1, L2])
+def test_what_is_inside_is_judged_in_double_precision(norm):
+    """Radii so close to the distances that their last place decides."""
+    delta = _far(100)
+    distance = torch.linalg.vector_norm(delta.double(), ord=norm.p, dim=1).float()
+    unit = torch.finfo(torch.float32).eps
+    rounding = unit * delta.amax(1) * 3072 ** (1 / norm.p)
+    counts = []
+    for last_places in range(-4, 3):
+        eps = (distance - rounding) / (1 + 4 * unit) + last_places * unit * distance / 2
+        inside = norm(eps, None).contains(delta, torch.zeros_like(delta))
+        assert torch.equal(inside, distance <= eps + unit * (4 * eps + delta.amax(1) * 3072 ** (1 / norm.p)))
+        counts.append(int(inside.sum()))
+    assert counts[0] < 10
+    assert counts[-1] > 90
 
 
 def test_a_norm_does_not_depend_on_the_other_rows():

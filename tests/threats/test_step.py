@@ -27,3 +27,21 @@ def test_steps_and_projects(threat, bound, dtype):
 def test_one_length_for_all_rows():
     x, grad = torch.full((2, 2), 0.5), torch.tensor([[1.0, -1.0], [3.0, 0.0]])
     torch.testing.assert_close(Linf(0.2).step(x, grad, torch.tensor([0.25]), x), torch.tensor([[0.7, 0.3], [0.7, 0.5]]))
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.1), L1(0.1), L0(1)], ids=str)
+def test_a_move_may_lead_out_and_takes_a_number_as_all_its_lengths(threat):
+    x, grad = torch.full((2, 2), 0.5), torch.tensor([[1.0, -2.0], [3.0, 0.0]])
+    moved = threat.move(x, grad, 7.0)
+    torch.testing.assert_close(moved, x + 7 * threat.steepest(grad, x))
+    torch.testing.assert_close(threat.move(x, grad, torch.tensor([7.0, 7.0])), moved)
+
+
+@pytest.mark.parametrize("size", [1e-13, 1.0, 1e13, 1e-30])
+def test_lengths_near_the_largest_number_and_gradients_of_any_size(size):
+    grad = size * torch.tensor([[3.0, 0.0], [4.0, 3.0]])
+    length = torch.tensor([torch.finfo(torch.float32).max, 5.0])
+    moved = L2(0.1).move(torch.zeros(2, 2), grad, length)
+    assert moved[0, 0] > 1e25
+    assert moved[0, 1] == 0
+    torch.testing.assert_close(moved[1], torch.tensor([4.0, 3.0]))
