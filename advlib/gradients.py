@@ -39,7 +39,7 @@ def _gradient(value: Tensor, x: Tensor, ones: Tensor, retain: bool) -> Tensor:
     """The gradient of each row's value with respect to that row; zeros where no path leads to ``x``."""
     if not value.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(value, x, ones.to(value.dtype), retain_graph=retain, allow_unused=True)
+    (gradient,) = torch.autograd.grad(value, x, ones, retain_graph=retain, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
 
 

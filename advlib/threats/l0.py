@@ -73,7 +73,7 @@ class L0(Threat):
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         boxed = clamp(x_adv, *self.box(x))
         wanted, possible = (x_adv - x).abs_(), (boxed - x).abs_()
-        most = column(wanted.flatten(1).amax(1).clamp_min(torch.finfo(x.dtype).tiny), x)  # no product overflows
+        most = column(wanted.flatten(1).amax(1), x)  # no product overflows; where it is 0, all may be kept
         wanted, possible = wanted.div_(most), possible.div_(most)
         gain = torch.sub(wanted, possible, alpha=0.5).mul_(possible)  # half of the squared distance that keeping saves
         return blend(self._keep(self._counted(gain), x), boxed, x)

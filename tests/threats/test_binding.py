@@ -241,6 +241,22 @@ def test_project_and_steepest_trace_as_one_graph(norm, monkeypatch):
     torch.testing.assert_close(compiled(x_adv), step(x_adv), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("norm", ALL)
+def test_steps_look_at_no_value_while_they_are_recorded(norm, monkeypatch):
+    x, x_adv = torch.zeros(2, 2, 4), torch.tensor([0.5, 0.25, 0.5, 0.0] * 4).reshape(2, 2, 4)  # ties, for L0
+    bound = make(norm, torch.tensor([1.0, 2.0])).at(x)
+
+    def step():
+        return bound.project(x_adv + bound.steepest(x_adv - 0.5, x_adv), x)
+
+    expected = step()
+    with monkeypatch.context() as patches, recording():
+        patches.setattr(torch.Tensor, "item", None)
+        patches.setattr(torch.Tensor, "__bool__", None)
+        found = step()
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_numbers_take_the_precision_of_the_inputs(dtype):
     """A tenth in float64 is not the float32 tenth, which is 1.5e-9 larger."""
@@ -260,7 +276,7 @@ def test_choose_is_where_row_by_row(shape, share, special, looks, monkeypatch):
     condition = torch.arange(12) < share
     expected = [(yes if taken else no)[row] for row, taken in enumerate(condition.tolist())]
     if not looks:
-        monkeypatch.setattr(torch.Tensor, "nonzero", None)
+        monkeypatch.setattr(torch.Tensor, "item", None)
     with nullcontext() if looks else recording():
         chosen = choose(condition, yes, no)
     torch.testing.assert_close(chosen, torch.stack(expected), rtol=0, atol=0, equal_nan=True)
