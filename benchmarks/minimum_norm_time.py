@@ -2,8 +2,8 @@
 
 The libraries take turns, one of each per round in a shuffled order, and each runs the same algorithm with the same
 number of passes on the same images, all of which the network gets right. A time is the processor's, over the backward
-passes that the attack asked for; a ratio is that of advlib's time to adv-lib's in the same round. "whole" is the ratio
-of the whole attacks' times: another one only where attacks end early, and small batches make each gradient dearer.
+passes that the attack asked for; a ratio is that of advlib's time to adv-lib's in the same round. Attacks that end early
+ask for fewer gradients a row, and for some of them in small batches, where each is dearer.
 
     python benchmarks/minimum_norm_time.py --zoo MODELS --data DATA --threads 1 --steady-memory
 """
@@ -55,7 +55,7 @@ PAIRS: dict[str, tuple[tuple[str, ...], Run, Run]] = {  # norms, advlib's, adv-l
 
 
 def timed(run: Run, model: nn.Module, x: Tensor, y: Tensor, norm: str) -> tuple[float, int]:
-    """Milliseconds of processor time, and backward passes of a row."""
+    """Milliseconds of processor time, and backward passes, both over all rows."""
     counted = Counted(model).eval()
     torch.manual_seed(0)
     start = time.process_time()
@@ -64,7 +64,7 @@ def timed(run: Run, model: nn.Module, x: Tensor, y: Tensor, norm: str) -> tuple[
 
 
 def measured(pair: tuple[Run, Run], model: nn.Module, x: Tensor, y: Tensor, norm: str, rounds: int) -> dict[str, Any]:
-    """What each library's gradients cost in each round, and how many there are."""
+    """What each library's gradients cost in each round, and how many of them a row takes."""
     found: dict[str, list[tuple[float, int]]] = {"advlib": [], "adv-lib": []}
 
     def contestant(name: str, run: Run) -> Callable[[], None]:
@@ -75,19 +75,18 @@ def measured(pair: tuple[Run, Run], model: nn.Module, x: Tensor, y: Tensor, norm
     counted = {name: values[1:] for name, values in found.items()}  # the first warms up
     return {
         "ms per gradient": {name: [taken / count for taken, count in values] for name, values in counted.items()},
-        "gradients": {name: values[0][1] for name, values in counted.items()},
+        "gradients": {name: values[0][1] / len(x) for name, values in counted.items()},
     }
 
 
 def row(line: dict[str, object]) -> dict[str, object]:
     seconds = line["ms per gradient"]
     low, high = np.quantile(line["ratios"], [0.2, 0.8])
-    ratio, counts = float(np.median(line["ratios"])), line["gradients"]
     return {name: line[name] for name in ("network", "norm", "attack")} | {
         **{name: float(np.median(values)) for name, values in seconds.items()},
-        "ratio": ratio,
+        "ratio": float(np.median(line["ratios"])),
         "20 % to 80 %": f"{low:.2f} to {high:.2f}",
-        "whole": ratio * counts["advlib"] / counts["adv-lib"],
+        "gradients a row": " and ".join(f"{count:.1f}" for count in line["gradients"].values()),
     }
 
 
