@@ -192,16 +192,16 @@ class Driver:
         """The better of the best so far and the point just asked about, row by row."""
         if self.keep == "last":
             return best._replace(x_adv=feedback.point)
-        loss = torch.nan_to_num(feedback.loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
-        point, success = feedback.point.detach(), feedback.success
-        if self.keep == "nearest" or self.rule.wanders:  # a rule keeps to bounds and mask
-            threat, x = feedback.task.threat, feedback.task.x
-            if self.keep == "nearest":
-                score = -feedback.distance
-                nearer = success & (score > best.score)
-                if not threat.endless:
-                    nearer = nearer & threat.holds(point, x)
-                return replaced(best, Best(point, nearer, score, loss), nearer, done)
+        point, success, loss = feedback.point.detach(), feedback.success, feedback.loss
+        threat, x = feedback.task.threat, feedback.task.x
+        if self.keep == "nearest":
+            score = -feedback.distance
+            nearer = success & (score > best.score)
+            if not threat.endless:
+                nearer = nearer & threat.holds(point, x)
+            return replaced(best, Best(point, nearer, score, loss), nearer, done)
+        loss = torch.nan_to_num(loss, nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
+        if self.rule.wanders:  # but keeps to bounds and mask
             inside = threat.holds(point, x)
             success, loss = success & inside, torch.where(inside, loss, -torch.inf)
         return merged(best, Best(point, success, loss, loss), done)

@@ -2,8 +2,8 @@
 
 The libraries take turns, one of each per round in a shuffled order, and each runs the same algorithm with the same
 number of passes on the same images, all of which the network gets right. A time is the processor's, over the backward
-passes that the attack asked for; a ratio is that of advlib's time to adv-lib's in the same round. Attacks that end early
-ask for fewer gradients a row, and for some of them in small batches, where each is dearer.
+passes that the attack asked for; a ratio is that of advlib's time to adv-lib's in the same round. Attacks that end
+early ask for fewer gradients a row, and for some of them in small batches, where each is dearer.
 
     python benchmarks/minimum_norm_time.py --zoo MODELS --data DATA --threads 1 --steady-memory
 """
