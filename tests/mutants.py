@@ -3127,7 +3127,7 @@ MUTANTS = [
         "tests/attacks/test_sparse_l1_descent.py",
     ),
     Mutant("attacks/sparse_l1_descent.py", "loss=loss, ", "", "tests/attacks/test_sparse_l1_descent.py"),
-    Mutant("attacks/ddn.py", "1 - change, 1 + change", "1 + change, 1 - change", "tests/attacks/test_ddn.py"),
+    Mutant("attacks/ddn.py", "(1 - change) * state", "(1 + change) * state", "tests/attacks/test_ddn.py"),
     Mutant("attacks/ddn.py", "self.gamma * length", "self.gamma", "tests/attacks/test_ddn.py"),
     Mutant("attacks/ddn.py", "_LAST_LENGTH = 0.01", "_LAST_LENGTH = 0.0", "tests/attacks/test_ddn.py"),
     Mutant(

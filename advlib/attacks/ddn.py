@@ -52,7 +52,7 @@ class DecoupledNorm(Rule[DDNState]):
         x, threat = task.x, task.threat
         length = _LAST_LENGTH + (1 - _LAST_LENGTH) * cosine(updates(noise, x), self.steps)
         change = self.gamma * length
-        radius = state.radius * torch.where(feedback.success, 1 - change, 1 + change)
+        radius = torch.where(feedback.success, (1 - change) * state.radius, (1 + change) * state.radius)
         moved = threat.move(state.query, feedback.gradient, length)
         share = radius / norm((moved - x).flatten(1)).clamp_min(torch.finfo(x.dtype).tiny)
         query = torch.lerp(x, moved, column(share, x))

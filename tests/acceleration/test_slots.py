@@ -178,7 +178,6 @@ class Ahead(NamedTuple):
     query: torch.Tensor
     candidate: torch.Tensor
     length: torch.Tensor
-    step: torch.Tensor
 
 
 class Looking(ProjectedGradient):
@@ -186,11 +185,11 @@ class Looking(ProjectedGradient):
 
     def start(self, task, point, noise):
         state = super().start(task, point, noise)
-        return Ahead(state.query, torch.lerp(task.x, state.query, 0.5), state.length, state.step)
+        return Ahead(state.query, torch.lerp(task.x, state.query, 0.5), state.length)
 
     def update(self, state, feedback, task, noise):
         after = super().update(state, feedback, task, noise)
-        return Ahead(after.query, torch.lerp(task.x, after.query, 0.5), after.length, after.step)
+        return Ahead(after.query, torch.lerp(task.x, after.query, 0.5), after.length)
 
 
 @pytest.mark.parametrize("keep", ["strongest", "first"])
