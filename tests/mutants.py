@@ -399,23 +399,13 @@ MUTANTS = [
         "outside = norm((boxed - x).flatten(1)).unsqueeze(1) > 0",
         "tests/threats",
     ),
+    Mutant("threats/l2.py", "not may_look(square) or not _all_safe(square)", "False", "tests/threats"),
+    Mutant("threats/l2.py", "not may_look(square) or not _all_safe(square)", "not may_look(square)", "tests/threats"),
     Mutant(
         "threats/l2.py",
-        "if not may_look(square) or not _all_safe(square):\n            grad",
-        "if False:\n            grad",
-        "tests/threats",
-    ),
-    Mutant(
-        "threats/l2.py",
-        "if not may_look(square) or not _all_safe(square):\n            return",
-        "if False:\n            return",
-        "tests/threats",
-    ),
-    Mutant(
-        "threats/l2.py",
-        "share = (length / square.sqrt()).clamp_max(torch.finfo(grad.dtype).max)",
-        "share = length / square.sqrt()",
-        "tests/threats",
+        "share = (length / unit).clamp_max(torch.finfo(grad.dtype).max)",
+        "share = length / unit",
+        "tests/threats/test_step.py",
     ),
     Mutant(
         "threats/l2.py",
@@ -484,12 +474,7 @@ MUTANTS = [
         "noise.uniform(x.new_empty(len(x), 1))",
         "tests/threats",
     ),
-    Mutant(
-        "threats/l2.py",
-        "return grad / column(square.sqrt(), grad)",
-        "return grad / square.sqrt().amax()",
-        "tests/threats",
-    ),
+    Mutant("threats/l2.py", "return grad / column(length, grad)", "return grad / length.amax()", "tests/threats"),
     Mutant(
         "threats/l2.py",
         "capacity = torch.where(grad != 0, room(grad, x, box), 0)",

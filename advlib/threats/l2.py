@@ -62,6 +62,16 @@ def norm(flat: Tensor) -> Tensor:
     return torch.where((square > low) & (square < high), square.sqrt(), _exact_norm(flat))
 
 
+def _with_length(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients times powers of two, no bit of them changed, and their norms, ``(N,)``; 1 where they are zero."""
+    square = _squared(grad.flatten(1))
+    if not may_look(square) or not _all_safe(square):
+        grad = _halved(grad)
+        square = _squared(grad.flatten(1))
+        square = torch.where(square == 0, 1, square + 0 * square)  # NaN if infinite, as the gradient is then
+    return grad, square.sqrt()
+
+
 def _fill(magnitude: Tensor, capacity: Tensor, active: Tensor, most: Tensor) -> Tensor:
     """Finds ``min(s * magnitude, capacity)`` with the ``s`` at which its norm is 1.
 
@@ -130,18 +140,12 @@ class L2(Threat):
         return torch.where(column(outside, x), scaled, boxed)
 
     def steepest(self, grad: Tensor, x_adv: Tensor | None = None) -> Tensor:
-        square = _squared(grad.flatten(1))
-        if not may_look(square) or not _all_safe(square):
-            grad = _halved(grad)
-            square = _squared(grad.flatten(1))
-            square = torch.where(square == 0, 1, square + 0 * square)  # NaN if infinite, as the gradient is then
-        return grad / column(square.sqrt(), grad)
+        grad, length = _with_length(grad)
+        return grad / column(length, grad)
 
     def move(self, x_adv: Tensor, grad: Tensor, length: Tensor | float) -> Tensor:
-        square = _squared(grad.flatten(1))
-        if not may_look(square) or not _all_safe(square):
-            return super().move(x_adv, grad, length)
-        share = (length / square.sqrt()).clamp_max(torch.finfo(grad.dtype).max)
+        grad, unit = _with_length(grad)
+        share = (length / unit).clamp_max(torch.finfo(grad.dtype).max)
         return torch.addcmul(x_adv, column(share, grad), grad)
 
     def step(self, x_adv: Tensor, grad: Tensor, length: Tensor, x: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ def state_of(rows):
     return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
 
 
-@pytest.mark.parametrize("seed", [5, 6, 7])
+@pytest.mark.parametrize("seed", [5, 6, 8])
 def test_every_moment_of_a_schedule_leads_to_the_same_end(seed):
     """From each snapshot on: rounds go to the rows that were nearest then, with the random numbers due then."""
     x = torch.rand(90, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

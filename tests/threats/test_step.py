@@ -45,3 +45,13 @@ def test_lengths_near_the_largest_number_and_gradients_of_any_size(size):
     assert moved[0, 0] > 1e25
     assert moved[0, 1] == 0
     torch.testing.assert_close(moved[1], torch.tensor([4.0, 3.0]))
+
+
+def test_a_zero_gradient_beside_it_changes_no_bit_of_a_move():
+    rng = torch.Generator().manual_seed(0)
+    x, grad = torch.rand(20, 7, generator=rng), torch.randn(20, 7, generator=rng)
+    length = torch.rand(20, generator=rng)
+    alone = L2(0.1).move(x, grad, length)
+    beside = L2(0.1).move(torch.cat([x, x[:1]]), torch.cat([grad, 0 * grad[:1]]), torch.cat([length, length[:1]]))
+    assert torch.equal(beside[:20], alone)
+    assert torch.equal(beside[20], x[0])
