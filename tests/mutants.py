@@ -2886,8 +2886,8 @@ MUTANTS = [
     ),
     Mutant(
         "attacks/sigma_zero.py",
-        "math.pi * s.step / self.steps",
-        "math.pi * s.step / 2 / self.steps",
+        "cosine(s.step, self.steps)",
+        "cosine(s.step / 2, self.steps)",
         "tests/attacks/test_sigma_zero.py",
     ),
     Mutant(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advlib.checks import check_counts
 from advlib.noise import Noise
+from advlib.rules import cosine
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, L1, Linf, Threat
 from advlib.threats.base import choose, clamp, column
@@ -96,7 +97,8 @@ class CarliniWagner(Rule[Any]):
 
     def _fallen(self, s: Any) -> Tensor:
         """``(N,)`` the length of this step over that of the first in its round."""
-        return (1 + torch.cos(math.pi / self.per_round * torch.remainder(s.step, self.per_round))) / 2
+        fallen: Tensor = cosine(torch.remainder(s.step, self.per_round), self.per_round)
+        return fallen
 
     def _moved(self, s: Any, pull: Tensor, feedback: Feedback, task: Task) -> Any:
         """The state after a step of Adam down ``pull`` less the push of the margin."""

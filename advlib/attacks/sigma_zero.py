@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advlib.noise import Noise
-from advlib.rules import varied
+from advlib.rules import cosine, varied
 from advlib.search import Feedback, Model, Rule, SearchOptions, Task, search
 from advlib.threats import L0, Threat
 from advlib.threats.base import clamp, column, normalized
@@ -78,7 +78,7 @@ class SigmaZero(Rule[SigmaZeroState]):
         step = s.step + 1
         mean, square = torch.lerp(s.mean, descent, 0.1), torch.lerp(s.square, descent.square(), 0.001)  # Adam's own
         way = mean / (square / column(1 - 0.999**step, x)).sqrt().clamp_min(1e-8)
-        length = s.first * (_LAST + (1 - _LAST) * (1 + torch.cos(math.pi * s.step / self.steps)) / 2)
+        length = s.first * (_LAST + (1 - _LAST) * cosine(s.step, self.steps))
         moved = clamp(x + width * (change - column(length / (1 - 0.9**step), x) * way), low, high)
         threshold = (s.threshold + self.rate * length * (1 - 2 * failed)).clamp_min(0)
         size = self._size((moved - x) / width.clamp_min(torch.finfo(x.dtype).tiny), task)
